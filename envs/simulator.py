@@ -1,0 +1,208 @@
+"""Tasks x environments of one family, stepped together on `mujoco.batch`; its only user.
+
+Contract. A `Simulator` owns n_tasks * n_envs rows; row task * n_envs + env belongs to that task's environment. Rows
+are independent: a row's trajectory depends on its own initial state and actions only, to the bit, at any thread
+count. Arrays returned by `reset` and `step` are new; `state` is a view that the next call overwrites. One thread may
+use a Simulator at a time; several Simulators may run in several threads, since stepping releases the GIL.
+
+A simulation that diverges (a non-finite state, a MuJoCo warning of one, or an error MuJoCo raises) is contained: its
+episode terminates with reward 0 at that step, it is counted, its row is put back to a finite state, and the other
+rows go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mujoco
+import mujoco.batch
+import numpy as np
+from jaxtyping import Bool, Float
+
+from .family import Family, State
+from .tasks import Tasks
+
+_logger = logging.getLogger(__name__)
+
+_DIVERGED = [
+    int(mujoco.mjtWarning.mjWARN_BADQPOS),
+    int(mujoco.mjtWarning.mjWARN_BADQVEL),
+    int(mujoco.mjtWarning.mjWARN_BADQACC),
+]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one control step returned for every row."""
+
+    obs: Float[np.ndarray, "task env obs"]
+    """Observation of the state after the step; of the last finite state for a row that diverged."""
+    reward: Float[np.ndarray, "task env"]
+    terminated: Bool[np.ndarray, "task env"]
+    """The family's termination, or divergence. Time limits are the caller's."""
+    diverged: Bool[np.ndarray, "task env"]
+
+
+class Simulator:
+    """Batched simulation of a family.
+
+    Args:
+      family: the environment family; its model is shared.
+      n_tasks, n_envs: rows are tasks x environments.
+      n_threads: threads that step the rows, 0 for one per core.
+    """
+
+    def __init__(self, family: Family, n_tasks: int, n_envs: int, n_threads: int = 1) -> None:
+        if n_tasks < 1 or n_envs < 1 or n_threads < 0:
+            raise ValueError(
+                f"n_tasks={n_tasks}, n_envs={n_envs}, n_threads={n_threads}: tasks and environments must be at least "
+                "1, threads at least 0 (0: one per core)"
+            )
+        if mujoco.get_mju_user_warning() is None:
+            # MuJoCo's own handler prints each warning and appends it to MUJOCO_LOG.TXT in the user's folder.
+            mujoco.set_mju_user_warning(_logger.debug)
+        self.family = family
+        self.n_tasks = n_tasks
+        self.n_envs = n_envs
+        self.n_diverged = 0
+        """Simulations that diverged since this object was made."""
+        n_rows = n_tasks * n_envs
+        model = family.model
+        self._goal = np.zeros((n_rows, len(family.tasks.names)))
+        self._last_obs = np.zeros((n_rows, family.spec.obs_dim))
+        self._batch: mujoco.batch.Batch | None = None
+        if family.kinematic:
+            self.state = State(np.zeros((n_rows, model.nq)), np.zeros((n_rows, model.nv)))
+        else:
+            # A persistent batch keeps what `stage` computed for the next step, so that it costs nothing extra.
+            persistent = family.stage != mujoco.mjtStage.mjSTAGE_NONE
+            self._batch = mujoco.batch.Batch(model, n_rows, n_threads, persistent)
+            self._ctrl = self._batch.bind("ctrl")
+            self.state = State(
+                self._batch.bind("qpos"),
+                self._batch.bind("qvel"),
+                {name: self._batch.bind(name) for name in family.derived},
+            )
+        self._last_qpos = self.state.qpos.copy()
+
+    @property
+    def qpos_before(self) -> Float[np.ndarray, "row nq"]:
+        """Positions before the last step, as `Family.reward` and `Family.info` take them."""
+        return self._last_qpos
+
+    def reset(self, tasks: Tasks, rngs: Sequence[np.random.Generator]) -> Float[np.ndarray, "task env obs"]:
+        """Start an episode in every row: task i's environments draw their initial states from rngs[i] in order."""
+        if len(tasks) != self.n_tasks or len(rngs) != self.n_tasks:
+            raise ValueError(
+                f"got {len(tasks)} tasks and {len(rngs)} generators for a simulator of {self.n_tasks} tasks"
+            )
+        if tasks.goal.shape[1] != self._goal.shape[1]:
+            raise ValueError(
+                f"tasks have {tasks.goal.shape[1]} goal components, {self.family.name} has {self._goal.shape[1]}: "
+                f"{', '.join(self.family.tasks.names)}"
+            )
+        self._goal[:] = np.repeat(tasks.goal, self.n_envs, axis=0)
+        initial = [self.family.reset(rng) for rng in rngs for _ in range(self.n_envs)]
+        self.set_state(np.stack([qpos for qpos, _ in initial]), np.stack([qvel for _, qvel in initial]))
+        return self._last_obs.reshape(self.n_tasks, self.n_envs, -1).copy()
+
+    def reset_rows(self, rows: np.ndarray, rngs: Sequence[np.random.Generator]) -> Float[np.ndarray, "n obs"]:
+        """Start a new episode of the same task in some rows (sorted ids (n,)), each from its own generator."""
+        initial = [self.family.reset(rng) for rng in rngs]
+        self.set_state(np.stack([qpos for qpos, _ in initial]), np.stack([qvel for _, qvel in initial]), rows)
+        return self._last_obs[rows].copy()
+
+    def set_goal(self, rows: np.ndarray, goal: Float[np.ndarray, "n goal"]) -> None:
+        """Give some rows another task; takes effect at their next reset or step."""
+        self._goal[rows] = goal
+
+    def set_state(self, qpos: np.ndarray, qvel: np.ndarray, rows: np.ndarray | None = None) -> None:
+        """Put rows (all by default) into the state qpos (n, nq), qvel (n, nv), as after a reset."""
+        selected = slice(None) if rows is None else rows
+        if self._batch is not None:
+            self._batch.reset(rows, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        self.state.qpos[selected] = qpos
+        self.state.qvel[selected] = qvel
+        if self._batch is not None:
+            self._batch.forward(rows)
+            self._batch.warning[selected] = 0
+        self._last_qpos[selected] = self.state.qpos[selected]
+        # Observations of all rows, since derived fields are views of all; only the selected ones are kept.
+        self._last_obs[selected] = self.family.observation(self.state, self._goal)[selected]
+
+    def step(
+        self, action: Float[np.ndarray, "task env act"], active: Bool[np.ndarray, "task env"] | None = None
+    ) -> Step:
+        """Advance every row, or only the active ones, by one control step.
+
+        action: in [-1, 1], clipped; ValueError if one is not finite. Rows that are not active stay as they are and
+        return reward 0.
+        """
+        n_rows = self.n_tasks * self.n_envs
+        act = np.clip(action.reshape(n_rows, -1), -1.0, 1.0)
+        mask = None if active is None or active.all() else active.reshape(n_rows)
+        self._check_actions(act, mask)
+        np.copyto(self._last_qpos, self.state.qpos)
+        failed = self._advance(act, mask)
+
+        finite = np.isfinite(self.state.qpos).all(axis=1) & np.isfinite(self.state.qvel).all(axis=1)
+        diverged = failed | ~finite
+        if mask is not None:
+            diverged &= mask
+        any_diverged = bool(diverged.any())
+        if any_diverged:
+            self._contain(np.flatnonzero(diverged))
+        obs = self.family.observation(self.state, self._goal)
+        reward = self.family.reward(self._last_qpos, self.state, act, self._goal)
+        terminated = self.family.done(self.state, self._goal)
+        if any_diverged:
+            obs[diverged] = self._last_obs[diverged]
+            reward[diverged] = 0.0
+            terminated[diverged] = True
+        if mask is not None:
+            obs[~mask] = self._last_obs[~mask]
+            reward[~mask] = 0.0
+            terminated[~mask] = False
+        self._last_obs[:] = obs
+        shape = (self.n_tasks, self.n_envs)
+        return Step(obs.reshape(*shape, -1), reward.reshape(shape), terminated.reshape(shape), diverged.reshape(shape))
+
+    def _advance(self, act: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        """Move the rows; returns (row,) whether MuJoCo reported the row's simulation as broken."""
+        if self._batch is None:
+            if mask is None:
+                self.family.advance(self.state.qpos, self.state.qvel, act)
+            else:
+                qpos, qvel = self.state.qpos[mask], self.state.qvel[mask]
+                self.family.advance(qpos, qvel, act[mask])
+                self.state.qpos[mask], self.state.qvel[mask] = qpos, qvel
+            return np.zeros(len(act), dtype=bool)
+        self._ctrl[:] = self.family.controls(act)
+        failed = np.zeros(len(act), dtype=bool)
+        try:
+            self._batch.step(mask, nstep=self.family.frame_skip, stage=int(self.family.stage))
+        except mujoco.batch.SimulationError as error:
+            failed[error.ids] = True
+        return failed | (self._batch.warning[:, _DIVERGED, 1] > 0).any(axis=1)
+
+    def _contain(self, rows: np.ndarray) -> None:
+        """Count diverged rows and put them back to the model's defaults, so that nothing non-finite spreads."""
+        self.n_diverged += len(rows)
+        model = self.family.model
+        last_obs = self._last_obs[rows].copy()
+        self.set_state(np.tile(model.qpos0, (len(rows), 1)), np.zeros((len(rows), model.nv)), rows)
+        self._last_obs[rows] = last_obs
+
+    def _check_actions(self, act: np.ndarray, mask: np.ndarray | None) -> None:
+        finite = np.isfinite(act).all(axis=1)
+        if mask is not None:
+            finite |= ~mask
+        if not finite.all():
+            row = int(np.flatnonzero(~finite)[0])
+            task, env = divmod(row, self.n_envs)
+            raise ValueError(
+                f"{int((~finite).sum())} of {len(act)} actions are not finite; the first is task {task}, environment "
+                f"{env}: {act[row]}. Check the policy's output before stepping"
+            )
