@@ -1,1 +1,24 @@
-"""metarl."""
+"""Policies with functional, per-task parameters, and the value baseline. Needs torch only."""
+
+from .baseline import baseline_features, ridge_baseline
+from .closed_form import ClosedFormMLP, ClosedFormSurrogate, Surrogate
+from .distributions import gaussian_entropy, gaussian_kl, gaussian_log_prob
+from .gaussian_mlp import Activation, GaussianMLP
+from .params import ParamLayout
+from .policy import GaussianPolicy, actor_from_distribution
+
+__all__ = [
+    "Activation",
+    "ClosedFormMLP",
+    "ClosedFormSurrogate",
+    "GaussianMLP",
+    "GaussianPolicy",
+    "ParamLayout",
+    "Surrogate",
+    "actor_from_distribution",
+    "baseline_features",
+    "gaussian_entropy",
+    "gaussian_kl",
+    "gaussian_log_prob",
+    "ridge_baseline",
+]

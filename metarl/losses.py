@@ -1,0 +1,165 @@
+"""From trajectories to the policy-gradient loss of each task, and the derivatives of it that adaptation needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metarl.policies import (
+    ClosedFormSurrogate,
+    GaussianMLP,
+    GaussianPolicy,
+    Surrogate,
+    gaussian_kl,
+    gaussian_log_prob,
+    ridge_baseline,
+)
+
+from .returns import discounted_returns, generalised_advantages, standardised
+from .rollout import Rollout
+from .workers import Workers
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """The valid steps of one task's trajectories, flattened."""
+
+    obs: Float[Tensor, "n obs"]
+    action: Float[Tensor, "n act"]
+    weight: Float[Tensor, " n"]
+    """Advantage times the step's share of the mean."""
+    log_prob_old: Float[Tensor, " n"]
+    """log pi(a | s) of the policy that acted."""
+    mean_old: Float[Tensor, "n act"]
+    log_std_old: Float[Tensor, " act"]
+    row_weight: Float[Tensor, " n"]
+    """The step's share of the mean; sums to 1."""
+
+    def subset(self, rows: Tensor) -> TaskBatch:
+        """Some rows (integer ids), with the shares scaled so that they sum to 1 again."""
+        scale = len(self.row_weight) / len(rows)
+        return TaskBatch(
+            self.obs[rows],
+            self.action[rows],
+            self.weight[rows] * scale,
+            self.log_prob_old[rows],
+            self.mean_old[rows],
+            self.log_std_old,
+            self.row_weight[rows] * scale,
+        )
+
+
+def task_batches(
+    rollout: Rollout, discount: float, gae_lambda: float, workers: Workers, dtype: torch.dtype = torch.float32
+) -> list[TaskBatch]:
+    """Per task: ridge baseline, generalised advantages, standardised; then the valid steps as a flat batch."""
+
+    def batch(i: int) -> TaskBatch:
+        reward, valid = rollout.reward[i].to(dtype), rollout.valid[i]
+        value = ridge_baseline(rollout.obs[i], discounted_returns(reward, discount), valid)
+        advantage = standardised(generalised_advantages(reward, value, valid, discount, gae_lambda), valid)
+        all_valid = bool(valid.all())
+
+        def flat(x: Tensor) -> Tensor:
+            return (x.flatten(0, 1) if all_valid else x[valid]).to(dtype)
+
+        mean, action, log_std = flat(rollout.mean[i]), flat(rollout.action[i]), rollout.log_std[i].to(dtype)
+        n = len(action)
+        return TaskBatch(
+            obs=flat(rollout.obs[i]),
+            action=action,
+            weight=flat(advantage) / n,
+            log_prob_old=gaussian_log_prob(action, mean, log_std),
+            mean_old=mean,
+            log_std_old=log_std,
+            row_weight=torch.full((n,), 1.0 / n, dtype=dtype),
+        )
+
+    return workers.map(batch, range(len(rollout.reward)))
+
+
+class Linearised(Protocol):
+    """One task's loss at fixed parameters."""
+
+    loss: Tensor
+
+    def gradient(self, keep: bool = False) -> Float[Tensor, " P"]:
+        """dL/dparams; keep prepares for `hvp`."""
+        ...
+
+    def hvp(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+        """(d^2 L / dparams^2) v."""
+        ...
+
+    def fisher_vector_product(self, v: Float[Tensor, " P"], row_weight: Float[Tensor, " n"]) -> Float[Tensor, " P"]:
+        """F v of the policy's mean KL at these parameters."""
+        ...
+
+
+Linearise = Callable[[Float[Tensor, " P"], TaskBatch, Surrogate], Linearised]
+
+
+def linearise_with(policy: GaussianPolicy) -> Linearise:
+    """How to differentiate a policy's loss: in closed form for the Gaussian MLP, by autograd for any other."""
+    if isinstance(policy, GaussianMLP):
+        return lambda params, batch, kind: ClosedFormSurrogate(
+            policy, params, batch.obs, batch.action, batch.weight, batch.log_prob_old, kind
+        )
+    return lambda params, batch, kind: AutogradSurrogate(policy, params, batch, kind)
+
+
+def surrogate_loss(
+    policy: GaussianPolicy, params: Float[Tensor, " P"], batch: TaskBatch, kind: Surrogate
+) -> Float[Tensor, ""]:
+    """The loss of `ClosedFormSurrogate` as a differentiable function of the parameters."""
+    mean, log_std = policy.distribution(params[None], batch.obs[None])
+    log_prob = gaussian_log_prob(batch.action, mean[0], log_std[0])
+    if kind == "ratio":
+        return -(batch.weight * (log_prob - batch.log_prob_old).exp()).sum()
+    return -(batch.weight * log_prob).sum()
+
+
+class AutogradSurrogate:
+    """`ClosedFormSurrogate` for any policy, by differentiating its graph."""
+
+    def __init__(self, policy: GaussianPolicy, params: Float[Tensor, " P"], batch: TaskBatch, kind: Surrogate) -> None:
+        self.policy = policy
+        self.batch = batch
+        self.params = params.detach().requires_grad_()
+        with torch.enable_grad():
+            self._loss = surrogate_loss(policy, self.params, batch, kind)
+        self.loss = self._loss.detach()
+        self._gradient: Tensor | None = None
+
+    def gradient(self, keep: bool = False) -> Float[Tensor, " P"]:
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(self._loss, self.params, create_graph=keep)
+        if keep:
+            self._gradient = gradient
+        return gradient.detach()
+
+    def hvp(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+        if self._gradient is None:
+            raise RuntimeError("call gradient(keep=True) before hvp")
+        (product,) = torch.autograd.grad(self._gradient, self.params, v, retain_graph=True)
+        return product
+
+    def fisher_vector_product(self, v: Float[Tensor, " P"], row_weight: Float[Tensor, " n"]) -> Float[Tensor, " P"]:
+        """The Hessian of KL(pi || pi_params) at pi = pi_params, times v."""
+        with torch.enable_grad():
+            mean, log_std = self.policy.distribution(self.params[None], self.batch.obs[None])
+            kl = gaussian_kl(mean[0].detach(), log_std[0].detach(), mean[0], log_std[0])
+            (gradient,) = torch.autograd.grad((kl * row_weight).sum(), self.params, create_graph=True)
+            (product,) = torch.autograd.grad(gradient, self.params, v)
+        return product
+
+
+def mean_kl(policy: GaussianPolicy, params: Float[Tensor, " P"], batch: TaskBatch) -> Float[Tensor, ""]:
+    """KL(policy that acted || policy under params), averaged over the batch."""
+    mean, log_std = policy.distribution(params[None], batch.obs[None])
+    return (gaussian_kl(batch.mean_old, batch.log_std_old, mean[0], log_std[0]) * batch.row_weight).sum()

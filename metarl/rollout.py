@@ -1,0 +1,176 @@
+"""Hot loop 1: collect trajectories of every task under that task's own parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from metarl.envs import Family, Simulator, Tasks
+from metarl.policies import GaussianPolicy
+
+from .workers import Workers
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Trajectories of all tasks, one episode per environment. Entries after an episode's end are 0 and not valid."""
+
+    obs: Float[Tensor, "task env time obs"]
+    """Observation before each action, float32."""
+    action: Float[Tensor, "task env time act"]
+    """Action as sampled, before clipping to [-1, 1]."""
+    mean: Float[Tensor, "task env time act"]
+    """Mean of the policy that acted."""
+    log_std: Float[Tensor, "task act"]
+    """Its log standard deviation."""
+    reward: Float[Tensor, "task env time"]
+    valid: Bool[Tensor, "task env time"]
+    """Whether the step belongs to the episode."""
+    terminated: Bool[Tensor, "task env"]
+    """Whether the episode ended before the horizon."""
+    n_diverged: int
+    """Simulations that diverged and were contained."""
+
+    @property
+    def episode_return(self) -> Float[Tensor, "task env"]:
+        """Undiscounted return of each episode."""
+        return self.reward.sum(-1)
+
+    @property
+    def n_steps(self) -> int:
+        """Environment steps taken."""
+        return int(self.valid.sum())
+
+
+class Collector:
+    """Owns the simulators: each worker thread steps its own share of the tasks and evaluates their policies.
+
+    A task's trajectories depend on its task, parameters and seed alone: neither on the other tasks nor on the number
+    of threads.
+    """
+
+    def __init__(
+        self, family: Family, policy: GaussianPolicy, n_tasks: int, n_envs: int, workers: Workers, horizon: int = 0
+    ) -> None:
+        self.family = family
+        self.policy = policy
+        self.n_tasks = n_tasks
+        self.n_envs = n_envs
+        self.workers = workers
+        self.horizon = horizon or family.spec.horizon
+        n_shards = min(workers.n_threads, n_tasks)
+        bounds = np.linspace(0, n_tasks, n_shards + 1).astype(int)
+        self._shards = [slice(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        self._simulators = [
+            Simulator(family, s.stop - s.start, n_envs, max(1, workers.n_threads // n_shards)) for s in self._shards
+        ]
+
+    def collect(
+        self, params: Float[Tensor, "task P"], tasks: Tasks, seed: np.random.SeedSequence, deterministic: bool = False
+    ) -> Rollout:
+        """One episode per task and environment under params; deterministic acts by the mean.
+
+        Task i draws its initial states and action noise from child i of the seed.
+        """
+        if len(tasks) != self.n_tasks or len(params) != self.n_tasks:
+            raise ValueError(f"got {len(tasks)} tasks and {len(params)} parameter rows for {self.n_tasks} tasks")
+        spec = self.family.spec
+        shape = (self.n_tasks, self.n_envs, self.horizon)
+        with torch.no_grad():
+            # The log-std does not depend on the observation.
+            _, log_std = self.policy.distribution(params, torch.zeros(self.n_tasks, 1, spec.obs_dim))
+        buffers = _Buffers(
+            obs=np.zeros((*shape, spec.obs_dim), np.float32),
+            noise=np.zeros((*shape, spec.act_dim), np.float32),
+            mean=np.zeros((*shape, spec.act_dim), np.float32),
+            reward=np.zeros(shape, np.float32),
+            valid=np.zeros(shape, bool),
+            terminated=np.zeros(shape[:2], bool),
+        )
+        std = log_std.exp().numpy() * (0.0 if deterministic else 1.0)
+        seeds = seed.spawn(self.n_tasks)
+        diverged_before = sum(simulator.n_diverged for simulator in self._simulators)
+
+        def run(i: int) -> None:
+            shard = self._shards[i]
+            self._collect_shard(
+                self._simulators[i], buffers.rows(shard), params[shard], tasks[shard], seeds[shard], std[shard]
+            )
+
+        self.workers.map(run, range(len(self._shards)))
+        buffers.noise *= std[:, None, None, :]
+        buffers.noise += buffers.mean
+        return Rollout(
+            obs=torch.from_numpy(buffers.obs),
+            action=torch.from_numpy(buffers.noise),
+            mean=torch.from_numpy(buffers.mean),
+            log_std=log_std,
+            reward=torch.from_numpy(buffers.reward),
+            valid=torch.from_numpy(buffers.valid),
+            terminated=torch.from_numpy(buffers.terminated),
+            n_diverged=sum(simulator.n_diverged for simulator in self._simulators) - diverged_before,
+        )
+
+    def _collect_shard(
+        self,
+        simulator: Simulator,
+        out: _Buffers,
+        params: Tensor,
+        tasks: Tasks,
+        seeds: list[np.random.SeedSequence],
+        std: np.ndarray,
+    ) -> None:
+        rngs = [np.random.default_rng(seed) for seed in seeds]
+        obs = simulator.reset(tasks, rngs)
+        for noise, rng in zip(out.noise, rngs, strict=True):
+            rng.standard_normal(dtype=np.float32, out=noise)
+        actor = self.policy.actor(params)
+        active = np.ones(out.terminated.shape, dtype=bool)
+        all_active = True
+        std = std[:, None, :]
+        for t in range(self.horizon):
+            obs_t = obs.astype(np.float32)
+            mean_t = actor(torch.from_numpy(obs_t)).numpy()
+            step = simulator.step(mean_t + std * out.noise[:, :, t], None if all_active else active)
+            out.obs[:, :, t] = obs_t
+            out.mean[:, :, t] = mean_t
+            out.reward[:, :, t] = step.reward
+            out.valid[:, :, t] = active
+            obs = step.obs
+            if step.terminated.any():
+                out.terminated |= step.terminated
+                active = active & ~step.terminated
+                all_active = False
+                if not active.any():
+                    break
+        if not all_active:
+            ended = ~out.valid
+            out.obs[ended] = 0.0
+            out.mean[ended] = 0.0
+            out.noise[ended] = 0.0
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    """Arrays of a rollout in the making; worker threads fill disjoint task rows of them."""
+
+    obs: np.ndarray
+    noise: np.ndarray
+    mean: np.ndarray
+    reward: np.ndarray
+    valid: np.ndarray
+    terminated: np.ndarray
+
+    def rows(self, tasks: slice) -> _Buffers:
+        return _Buffers(
+            self.obs[tasks],
+            self.noise[tasks],
+            self.mean[tasks],
+            self.reward[tasks],
+            self.valid[tasks],
+            self.terminated[tasks],
+        )

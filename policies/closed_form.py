@@ -1,0 +1,167 @@
+"""Gradient, Hessian-vector and Fisher-vector products of the Gaussian MLP, written out for one task.
+
+Autograd gets the same products by differentiating its own graph; here the forward pass is stored once and each
+product is a handful of matrix products on it (Pearlmutter 1994, "Fast exact multiplication by the Hessian": R{.} is
+the derivative along a direction v of the parameters).
+
+Notation: h_0 = obs, z_l = h_l W_l + b_l, h_{l+1} = phi(z_l), mean = z_L; s = log_std, e = (a - mean) / std^2,
+k = (a - mean)^2 / std^2 - 1, so that d log pi / d mean = e and d log pi / d s = k.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .distributions import gaussian_log_prob
+from .gaussian_mlp import GaussianMLP, activate_
+
+Surrogate = Literal["log_prob", "ratio"]
+
+
+class ClosedFormMLP:
+    """The mean network at fixed parameters, with stored activations of some observations.
+
+    policy: the architecture. params: (P,) float. obs: (n, obs). Nothing here is recorded by autograd.
+    """
+
+    def __init__(self, policy: GaussianMLP, params: Float[Tensor, " P"], obs: Float[Tensor, "n obs"]) -> None:
+        self.policy = policy
+        self.n_layers = len(policy.sizes) - 1
+        named = policy.layout.unflatten(params)
+        self.weights = [named[f"weight_{i}"] for i in range(self.n_layers)]
+        self.log_std = policy.effective_log_std(named["log_std"])
+        self.log_std_free = (named["log_std"] > policy.min_log_std).to(params.dtype)
+        self.h = [obs]
+        for i in range(self.n_layers):
+            z = torch.addmm(named[f"bias_{i}"], self.h[-1], self.weights[i])
+            self.h.append(activate_(z, policy.activation) if i < self.n_layers - 1 else z)
+        self.mean = self.h.pop()
+        self._dphi: list[Tensor] | None = None
+
+    @property
+    def dphi(self) -> list[Float[Tensor, "n hidden"]]:
+        """phi'(z_l) of the hidden layers."""
+        if self._dphi is None:
+            if self.policy.activation == "tanh":
+                self._dphi = [torch.addcmul(torch.ones((), dtype=h.dtype), h, h, value=-1) for h in self.h[1:]]
+            else:
+                self._dphi = [(h > 0).to(h.dtype) for h in self.h[1:]]
+        return self._dphi
+
+    def backward(
+        self, delta: Float[Tensor, "n act"], log_std_gradient: Float[Tensor, " act"], keep: bool = False
+    ) -> tuple[Float[Tensor, " P"], list[Tensor], list[Tensor]]:
+        """Gradient (P,) of a loss from its derivatives in the mean and log_std.
+
+        With keep, also delta_l and delta_{l+1} W_{l+1}^T (before phi') of each layer, for `hvp`.
+        """
+        out = torch.empty(self.policy.layout.size, dtype=delta.dtype, device=delta.device)
+        views = self.policy.layout.unflatten(out)
+        deltas, back = [delta], []
+        for i in reversed(range(self.n_layers)):
+            torch.mm(self.h[i].t(), deltas[0], out=views[f"weight_{i}"])
+            torch.sum(deltas[0], 0, out=views[f"bias_{i}"])
+            if i > 0:
+                propagated = deltas[0] @ self.weights[i].t()
+                if keep:
+                    back.insert(0, propagated)
+                    deltas.insert(0, propagated * self.dphi[i - 1])
+                else:
+                    deltas[0] = propagated.mul_(self.dphi[i - 1])
+        torch.mul(log_std_gradient, self.log_std_free, out=views["log_std"])
+        return out, deltas, back
+
+    def forward_r(self, v: dict[str, Tensor]) -> tuple[Float[Tensor, "n act"], list[Tensor], list[Tensor]]:
+        """R{mean}, and R{z_l}, R{h_l} of the hidden layers, along the direction v (named views)."""
+        rz, rh = [], []
+        for i in range(self.n_layers):
+            r = torch.addmm(v[f"bias_{i}"], self.h[i], v[f"weight_{i}"])
+            if i > 0:
+                r.addmm_(rh[-1], self.weights[i])
+            if i == self.n_layers - 1:
+                return r, rz, rh
+            rz.append(r)
+            rh.append(r * self.dphi[i])
+        raise AssertionError("a network has at least one layer")
+
+    def fisher_vector_product(self, v: Float[Tensor, " P"], row_weight: Float[Tensor, " n"]) -> Float[Tensor, " P"]:
+        """F v for the mean KL, F = sum_t w_t J_t^T diag(1/std^2, 2) J_t (Schulman et al. 2015, appendix C)."""
+        named = self.policy.layout.unflatten(v)
+        r_mean, _, _ = self.forward_r(named)
+        delta = r_mean * (row_weight[:, None] * (-2 * self.log_std).exp())
+        log_std_gradient = 2 * row_weight.sum() * named["log_std"] * self.log_std_free
+        return self.backward(delta, log_std_gradient)[0]
+
+
+class ClosedFormSurrogate(ClosedFormMLP):
+    """The policy-gradient surrogate of one task at fixed parameters, with its gradient and curvature.
+
+    log_prob: L = -sum_t w_t log pi(a_t | s_t);  ratio: L = -sum_t w_t pi(a_t | s_t) / pi_old(a_t | s_t).
+
+    action: (n, act). weight: (n,) advantage times the row's share of the mean. log_prob_old: (n,), for ratio.
+    """
+
+    def __init__(
+        self,
+        policy: GaussianMLP,
+        params: Float[Tensor, " P"],
+        obs: Float[Tensor, "n obs"],
+        action: Float[Tensor, "n act"],
+        weight: Float[Tensor, " n"],
+        log_prob_old: Float[Tensor, " n"],
+        kind: Surrogate,
+    ) -> None:
+        super().__init__(policy, params, obs)
+        self.kind = kind
+        log_prob = gaussian_log_prob(action, self.mean, self.log_std)
+        if kind == "ratio":
+            self.q = -weight * (log_prob - log_prob_old).exp()  # dL / d log pi
+            self.loss = self.q.sum()
+        else:
+            self.q = -weight
+            self.loss = (self.q * log_prob).sum()
+        difference = action - self.mean
+        self.inv_var = (-2 * self.log_std).exp()
+        self.e = difference * self.inv_var
+        self.k = difference * self.e - 1
+
+    def gradient(self, keep: bool = False) -> Float[Tensor, " P"]:
+        """dL/dparams (P,); keep stores what `hvp` needs."""
+        gradient, self.deltas, self.back = self.backward(self.q[:, None] * self.e, self.q @ self.k, keep)
+        self.kept = keep
+        return gradient
+
+    def hvp(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+        """(d^2 L / dparams^2) v; `gradient(keep=True)` comes first."""
+        named = self.policy.layout.unflatten(v)
+        out = torch.empty_like(v)
+        views = self.policy.layout.unflatten(out)
+        r_mean, rz, rh = self.forward_r(named)
+        r_s = named["log_std"] * self.log_std_free
+        q = self.q[:, None]
+        r_e = -r_mean * self.inv_var - 2 * r_s * self.e
+        r_k = -2 * (self.e * r_mean + r_s * (self.k + 1))
+        r_delta = q * r_e
+        r_log_std = (q * r_k).sum(0)
+        if self.kind == "ratio":
+            r_q = self.q * (self.e * r_mean + self.k * r_s).sum(1)
+            r_delta += r_q[:, None] * self.e
+            r_log_std += r_q @ self.k
+        for i in reversed(range(self.n_layers)):
+            torch.mm(self.h[i].t(), r_delta, out=views[f"weight_{i}"])
+            if i > 0:
+                views[f"weight_{i}"].addmm_(rh[i - 1].t(), self.deltas[i])
+            torch.sum(r_delta, 0, out=views[f"bias_{i}"])
+            if i > 0:
+                propagated = r_delta @ self.weights[i].t()
+                propagated.addmm_(self.deltas[i], named[f"weight_{i}"].t())
+                if self.policy.activation == "tanh":
+                    # phi'' = -2 h phi', so that the two terms share the factor phi'.
+                    propagated.addcmul_(self.back[i - 1] * self.h[i], rz[i - 1], value=-2)
+                r_delta = propagated.mul_(self.dphi[i - 1])
+        torch.mul(r_log_std, self.log_std_free, out=views["log_std"])
+        return out
