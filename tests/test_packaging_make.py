@@ -120,7 +120,7 @@ def test_tracked_files_name_no_package_index_and_no_machine() -> None:
     listing = subprocess.run(git, capture_output=True, text=True, check=False) if shutil.which("git") else None
     if listing is None or listing.returncode != 0:
         pytest.skip("not a git checkout")
-    index = re.compile(r"--(extra-)?index-url|--find-links|https?://[^\s\"'`)]+/(simple|whl)\b")
+    index = re.compile(r"--(extra-)?index-url|--find-link[s]|https?://[^\s\"'`)]+/(simple|whl)\b")
     machine = re.compile(r"(?<![\w.~])/(root|home|work|Users)/\w")
     found = []
     for name in filter(None, listing.stdout.split("\0")):
