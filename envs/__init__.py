@@ -1,20 +1,56 @@
-"""Goal-parameterised environment families and their batched simulator. Needs numpy, mujoco and gymnasium only."""
+"""Goal-parameterised environment families and their batched simulator. Needs numpy, mujoco and gymnasium only.
 
-from .family import PROTOCOLS, Family, Marker, ProtocolName, State
+Names load on first use: `import metarl` registers the Gymnasium ids from here, and must not wait for MuJoCo.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .registry import family_class, family_names, make_family, register
-from .simulator import Simulator, Step
-from .spec import EnvSpec
-from .tasks import (
-    ChoiceTasks,
-    ContinuousTasks,
-    Split,
-    TaskDistribution,
-    Tasks,
-    forward_backward,
-    uniform_arc,
-    uniform_box,
-    uniform_disc,
-)
+
+if TYPE_CHECKING:
+    from .family import PROTOCOLS, Family, Marker, ProtocolName, State
+    from .gym_env import MetaEnv
+    from .sb3_vec_env import MetaSB3VecEnv
+    from .simulator import Simulator, Step
+    from .spec import EnvSpec
+    from .tasks import (
+        ChoiceTasks,
+        ContinuousTasks,
+        Split,
+        TaskDistribution,
+        Tasks,
+        forward_backward,
+        uniform_arc,
+        uniform_box,
+        uniform_disc,
+    )
+    from .vec_env import MetaVectorEnv
+
+_MODULE_OF = {
+    "PROTOCOLS": "family",
+    "Family": "family",
+    "Marker": "family",
+    "ProtocolName": "family",
+    "State": "family",
+    "MetaEnv": "gym_env",
+    "MetaSB3VecEnv": "sb3_vec_env",
+    "Simulator": "simulator",
+    "Step": "simulator",
+    "EnvSpec": "spec",
+    "ChoiceTasks": "tasks",
+    "ContinuousTasks": "tasks",
+    "Split": "tasks",
+    "TaskDistribution": "tasks",
+    "Tasks": "tasks",
+    "forward_backward": "tasks",
+    "uniform_arc": "tasks",
+    "uniform_box": "tasks",
+    "uniform_disc": "tasks",
+    "MetaVectorEnv": "vec_env",
+}
 
 __all__ = [
     "PROTOCOLS",
@@ -23,6 +59,9 @@ __all__ = [
     "EnvSpec",
     "Family",
     "Marker",
+    "MetaEnv",
+    "MetaSB3VecEnv",
+    "MetaVectorEnv",
     "ProtocolName",
     "Simulator",
     "Split",
@@ -39,3 +78,15 @@ __all__ = [
     "uniform_box",
     "uniform_disc",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from typing import TypeVar
+import re
+from typing import TYPE_CHECKING, TypeVar
 
-from .family import PROTOCOLS, Family, ProtocolName
+from .registration import register_with_gymnasium
 
-# Built-in families by the module that defines them, so that listing names compiles no model.
+if TYPE_CHECKING:
+    from .family import Family, ProtocolName
+
+# Built-in families by the module that defines them, so that listing names imports no MuJoCo and compiles no model.
 _FAMILIES: dict[str, str | type[Family]] = {
     "half-cheetah-dir": "half_cheetah:HalfCheetahDir",
     "half-cheetah-vel": "half_cheetah:HalfCheetahVel",
@@ -20,16 +24,36 @@ _FAMILIES: dict[str, str | type[Family]] = {
     "point-nav-sparse": "point:PointNavSparse",
 }
 
-FamilyClass = TypeVar("FamilyClass", bound=type[Family])
+# What Gymnasium's ids can be made of.
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+FamilyClass = TypeVar("FamilyClass", bound="type[Family]")
 
 
 def register(family: FamilyClass) -> FamilyClass:
-    """Class decorator that registers a user's family under its `name`. ValueError if the name is taken."""
-    existing = _FAMILIES.get(family.name)
-    if existing is not None and existing is not family:
-        raise ValueError(f"an environment family named {family.name!r} is registered already; choose another name")
-    _FAMILIES[family.name] = family
+    """Class decorator that registers a user's family under its `name`, and with Gymnasium.
+
+    Defining the same class again (a notebook cell run twice) replaces it. ValueError if the name is missing,
+    malformed or another class's.
+    """
+    name = getattr(family, "name", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{family.__name__}.name is {name!r}; set it to lower-case words joined by dashes, as in "
+            "'half-cheetah-vel'"
+        )
+    existing = _FAMILIES.get(name)
+    if existing is not None and (isinstance(existing, str) or not _same_definition(existing, family)):
+        raise ValueError(f"an environment family named {name!r} is registered already; choose another name")
+    _FAMILIES[name] = family
+    register_with_gymnasium(name)
     return family
+
+
+def register_builtin_families() -> None:
+    """Register the built-in families with Gymnasium; `import metarl` does."""
+    for name in _FAMILIES:
+        register_with_gymnasium(name)
 
 
 def family_names() -> tuple[str, ...]:
@@ -51,11 +75,13 @@ def family_class(name: str) -> type[Family]:
 
 
 def make_family(name: str, protocol: ProtocolName = "modern", oracle: bool = False) -> Family:
-    """Build a family by name.
+    """Build a family by name. ValueError for an unknown name or protocol.
 
     protocol: "modern" (Gymnasium's physics) or "finn2017" (the paper's environment).
     oracle: append the goal to the observation.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r} for {name}; allowed: {', '.join(PROTOCOLS)}")
     return family_class(name)(protocol=protocol, oracle=oracle)
+
+
+def _same_definition(one: type, other: type) -> bool:
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)

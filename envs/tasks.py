@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, SupportsIndex, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -29,9 +30,11 @@ class Tasks:
     def __len__(self) -> int:
         return len(self.goal)
 
-    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> Tasks:
-        """The selected tasks; an int keeps the task axis."""
-        return Tasks(self.goal[[index]] if isinstance(index, int) else self.goal[index])
+    def __getitem__(self, index: SupportsIndex | slice | Sequence[int] | np.ndarray) -> Tasks:
+        """The selected tasks; a single index (a numpy integer too) keeps the task axis."""
+        if isinstance(index, slice | Sequence) or (isinstance(index, np.ndarray) and index.ndim > 0):
+            return Tasks(self.goal[index])
+        return Tasks(self.goal[[operator.index(index)]])
 
 
 class TaskDistribution(Protocol):
@@ -41,7 +44,10 @@ class TaskDistribution(Protocol):
     """Name of each goal component, with its unit, for captions and error messages."""
 
     def sample(self, n: int, rng: np.random.Generator, split: Split = "all") -> Tasks:
-        """Draw n tasks from the training part, the held-out part or the whole distribution."""
+        """Draw n tasks from the training part, the held-out part or the whole distribution.
+
+        ValueError if n is below 1 or the split does not exist.
+        """
         ...
 
     def parse(self, text: str) -> Tasks:
@@ -74,8 +80,7 @@ class ContinuousTasks:
     cells: int = 50
 
     def sample(self, n: int, rng: np.random.Generator, split: Split = "all") -> Tasks:
-        if n < 1:
-            raise ValueError(f"cannot sample {n} tasks: n must be at least 1")
+        _check_sample(n, split)
         u = rng.random((n, self.unit_dim))
         if split != "all":
             # Resampling only the rejected rows keeps the draw exact; one in five is kept at worst.
@@ -118,8 +123,7 @@ class ChoiceTasks:
     """(label, goal) pairs."""
 
     def sample(self, n: int, rng: np.random.Generator, split: Split = "all") -> Tasks:
-        if n < 1:
-            raise ValueError(f"cannot sample {n} tasks: n must be at least 1")
+        _check_sample(n, split)
         goals = np.array([goal for _, goal in self.choices])
         order = rng.permutation(len(goals))  # which goals get the remainder is random too
         return Tasks(goals[order[rng.permutation(n) % len(goals)]])
@@ -198,6 +202,28 @@ def uniform_arc(names: tuple[str, str], radius: float, arc_rad: float) -> Contin
 def forward_backward(name: str) -> ChoiceTasks:
     """The two directions +1 (forward) and -1 (backward)."""
     return ChoiceTasks(names=(name,), choices=(("forward", (1.0,)), ("backward", (-1.0,))))
+
+
+def read_task(distribution: TaskDistribution, task: ArrayLike) -> Tasks:
+    """One task from what a user passed: text as on the command line ("forward", "1.5") or numbers."""
+    return distribution.parse(task) if isinstance(task, str) else distribution.validate(task)
+
+
+def read_tasks(distribution: TaskDistribution, task: ArrayLike, n: int) -> Tasks:
+    """n tasks from what a user passed: one task for all of them, or one each as rows (n, goal)."""
+    if isinstance(task, str) or np.ndim(task) < 2:
+        return Tasks(np.repeat(read_task(distribution, task).goal, n, axis=0))
+    rows = np.asarray(task)
+    if len(rows) != n:
+        raise ValueError(f"got {len(rows)} tasks for {n} environments; give one for all or one each")
+    return Tasks(np.concatenate([distribution.validate(row).goal for row in rows]))
+
+
+def _check_sample(n: int, split: str) -> None:
+    if n < 1:
+        raise ValueError(f"cannot sample {n} tasks: n must be at least 1")
+    if split not in get_args(Split):
+        raise ValueError(f"unknown split {split!r}; allowed: {', '.join(get_args(Split))}")
 
 
 def _floats(text: str, names: tuple[str, ...]) -> list[float]:
