@@ -12,7 +12,7 @@ from typing import ClassVar
 import mujoco
 import numpy as np
 
-from .family import Family, ProtocolName, State
+from .family import Family, Marker, ProtocolName, State
 from .gymnasium_assets import add_centre_of_mass_velocity, load_model_spec
 from .tasks import TaskDistribution, forward_backward, uniform_box
 
@@ -82,6 +82,9 @@ class HalfCheetahDir(HalfCheetah):
     def reward(self, qpos_before: np.ndarray, state: State, action: np.ndarray, goal: np.ndarray) -> np.ndarray:
         velocity = self.forward_velocity(qpos_before, state)
         return goal[:, 0] * velocity - CONTROL_COST * np.sum(action**2, axis=1)
+
+    def marker(self, goal: np.ndarray) -> Marker:
+        return Marker("heading", (float(goal[0]), 0.0, 0.0))
 
     def describe(self, goal: np.ndarray) -> str:
         return "run forward" if goal[0] > 0 else "run backward"

@@ -1,0 +1,80 @@
+"""Where the camera stands: views of a scene, and a smooth track along an episode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from .scene import FIELD_OF_VIEW_DEG, Scene
+
+SMOOTHING_S = 0.35
+ARENA_M = 1.3  # half the height of the view from above; goals lie within 1
+ARENA_MAX_M = 3.0
+
+
+@dataclass(frozen=True)
+class View:
+    """One camera pose, in the terms of MuJoCo's free camera."""
+
+    lookat: tuple[float, float, float]
+    """Point at the image centre (m, world)."""
+    distance_m: float
+    azimuth_deg: float
+    """Heading of the line of sight; 90 looks along +y, with +x to the right."""
+    elevation_deg: float
+    """Pitch of the line of sight; -90 looks straight down."""
+
+    def basis(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Eye position (3,) in m and the unit vectors forward, right and up, each (3,), world."""
+        azimuth, elevation = np.radians(self.azimuth_deg), np.radians(self.elevation_deg)
+        forward = np.array(
+            [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
+        )
+        right = np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
+        return np.array(self.lookat) - self.distance_m * forward, forward, right, np.cross(right, forward)
+
+
+def camera_tracks(scene: Scene, roots: Sequence[Float[np.ndarray, "time 3"]], control_dt_s: float) -> list[list[View]]:
+    """A view for every state of every episode, with one zoom for all, so that panels can be compared.
+
+    roots: per episode the root body's positions (m), as `scene.root_positions` gives them.
+
+    Points are seen from above by a camera that stands still; planar robots from the side; others from a raised
+    three-quarter view. A robot with a place to reach is framed together with it.
+    """
+    if scene.kinematic:
+        farthest = max(float(np.abs(root[:, :2]).max()) for root in roots)
+        half_height_m = float(np.clip(1.1 * farthest, ARENA_M, ARENA_MAX_M))
+        distance_m = half_height_m / np.tan(np.radians(FIELD_OF_VIEW_DEG / 2))
+        still = View((0.0, 0.0, 0.0), distance_m, azimuth_deg=90.0, elevation_deg=-90.0)
+        return [[still] * len(root) for root in roots]
+    if scene.planar:
+        distance_m, azimuth_deg, elevation_deg = 4.2 * scene.size_m, 90.0, -10.0
+    else:
+        distance_m, azimuth_deg, elevation_deg = 3.7 * scene.size_m, 100.0, -32.0
+    goal_xy: np.ndarray | None = None
+    if scene.marker is not None and scene.marker.kind == "place":
+        goal_xy = np.array(scene.marker.xyz[:2])
+        distance_m += 0.9 * max(float(np.linalg.norm(root[0, :2] - goal_xy)) for root in roots)
+    lookat_z_m = 0.55 * scene.size_m if scene.planar else 0.35 * scene.size_m
+    tracks = []
+    for root in roots:
+        centre = root[:, :2] if goal_xy is None else (root[:, :2] + goal_xy) / 2
+        smooth = smooth_track(centre, control_dt_s)
+        tracks.append(
+            [View((float(x), float(y), lookat_z_m), distance_m, azimuth_deg, elevation_deg) for x, y in smooth]
+        )
+    return tracks
+
+
+def smooth_track(xy: Float[np.ndarray, "time 2"], control_dt_s: float) -> Float[np.ndarray, "time 2"]:
+    """Gaussian average over SMOOTHING_S, without lag since it looks ahead too; the ends are held."""
+    sigma = SMOOTHING_S / control_dt_s
+    reach = int(np.ceil(3 * sigma))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    padded = np.pad(xy, ((reach, reach), (0, 0)), mode="edge")
+    return np.stack([np.convolve(padded[:, axis], kernel, mode="valid") for axis in range(2)], axis=1)
