@@ -5,7 +5,8 @@ heading and disc-goal variants as in Rothfuss et al. 2019 (ProMP) and Rakelly et
 modern: Gymnasium's Ant-v5 model (frame_skip 5, velocity of the torso over the control step), 27 observations.
 finn2017: the paper's environment: time step 0.02 s, one step per control step, velocity of the centre of mass.
 Differs: contact forces are those at the start of the last MuJoCo step, where the sources take them after it; the
-contact cost is about 1 % of the reward.
+contact cost is about 1 % of the reward. In the modern protocol the velocity is that of the current position, where
+Gymnasium's `info["x_velocity"]` is one MuJoCo step late.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ class Ant(Family):
     to +-1 84, torso rotation matrix 9, centre of mass 3.
     """
 
-    terminates: ClassVar[bool] = True
+    terminates: bool = True
     """Whether an episode ends when the torso leaves HEALTHY_Z_M."""
-    contact_cost: ClassVar[bool] = True
+    contact_cost: bool = True
     """Whether the reward pays for contact forces."""
 
     def __init__(self, protocol: ProtocolName = "modern", oracle: bool = False) -> None:
@@ -161,19 +162,20 @@ class AntVel(Ant):
 
 
 class AntGoal(Ant):
-    """reward = -|xy - g|_1 - 0.1 |a|^2, and + 4 in the finn2017 protocol; never terminates.
+    """Closeness to a place in the plane, by the sum of the distances along x and y.
 
-    modern: g uniform in the disc of radius 3 m (Rakelly et al. 2019); observation 29, with x and y.
-    finn2017: g ~ U[-3, 3]^2 (cbfinn/maml_rl).
+    modern: reward = -|xy - g|_1 - 0.1 |a|^2, xy the torso's position, g uniform in the disc of radius 3 m; never
+    terminates; observation 29, with x and y (Rakelly et al. 2019).
+    finn2017: reward = 4 - |xy - g|_1 - costs, xy the centre of mass, g ~ U[-3, 3]^2; terminates like the other ants
+    (cbfinn/maml_rl, `ant_env_rand_goal.py`).
     """
 
     name: ClassVar[str] = "ant-goal"
     title: ClassVar[str] = "Ant walks to a place"
     tasks: TaskDistribution
-    terminates: ClassVar[bool] = False
-    contact_cost: ClassVar[bool] = False
 
     def __init__(self, protocol: ProtocolName = "modern", oracle: bool = False) -> None:
+        self.terminates = self.contact_cost = protocol == "finn2017"
         super().__init__(protocol, oracle)
         names = ("goal x (m)", "goal y (m)")
         if protocol == "finn2017":
@@ -187,9 +189,11 @@ class AntGoal(Ant):
         return super().observe(state)
 
     def reward(self, qpos_before: np.ndarray, state: State, action: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        if self.protocol == "finn2017":
+            position = state.derived["subtree_com"][:, 1, :2]
+            return 4.0 - np.sum(np.abs(position - goal), axis=1) - self.costs(state, action)
         distance = np.sum(np.abs(state.qpos[:, :2] - goal), axis=1)
-        survive = 4.0 if self.protocol == "finn2017" else 0.0
-        return survive - distance - 0.1 * np.sum(action**2, axis=1)
+        return -distance - 0.1 * np.sum(action**2, axis=1)
 
     def marker(self, goal: np.ndarray) -> Marker:
         return Marker("place", (float(goal[0]), float(goal[1]), 0.0))

@@ -39,8 +39,7 @@ def register(family: FamilyClass) -> FamilyClass:
     name = getattr(family, "name", None)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
-            f"{family.__name__}.name is {name!r}; set it to lower-case words joined by dashes, as in "
-            "'half-cheetah-vel'"
+            f"{family.__name__}.name is {name!r}; set it to lower-case words joined by dashes, as in 'half-cheetah-vel'"
         )
     existing = _FAMILIES.get(name)
     if existing is not None and (isinstance(existing, str) or not _same_definition(existing, family)):

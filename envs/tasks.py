@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, SupportsIndex, get_args
+from typing import Literal, Protocol, SupportsIndex, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -37,6 +37,7 @@ class Tasks:
         return Tasks(self.goal[[operator.index(index)]])
 
 
+@runtime_checkable
 class TaskDistribution(Protocol):
     """Where tasks come from. `sample` takes the generator as an argument, so that a seed decides everything."""
 

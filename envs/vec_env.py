@@ -117,9 +117,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._started = True
         return obs, self._info(np.zeros(self.num_envs, dtype=bool), rows)
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance every environment by one control step with actions (num_envs, act) in [-1, 1], clipped.
 
         RuntimeError before the first reset, and with autoreset disabled for environments whose episode is over;
