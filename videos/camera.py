@@ -36,6 +36,14 @@ class View:
         right = np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
         return np.array(self.lookat) - self.distance_m * forward, forward, right, np.cross(right, forward)
 
+    def project(self, points: Float[np.ndarray, "n 3"], width: int, height: int) -> Float[np.ndarray, "n 2"]:
+        """Column and row in pixels of world points (m) in front of the camera, in a scene's field of view."""
+        eye, forward, right, up = self.basis()
+        focal = height / (2.0 * np.tan(np.radians(FIELD_OF_VIEW_DEG / 2)))
+        offset = points - eye
+        depth = offset @ forward
+        return np.stack([width / 2 + focal * (offset @ right) / depth, height / 2 - focal * (offset @ up) / depth], 1)
+
 
 def camera_tracks(scene: Scene, roots: Sequence[Float[np.ndarray, "time 3"]], control_dt_s: float) -> list[list[View]]:
     """A view for every state of every episode, with one zoom for all, so that panels can be compared.

@@ -133,7 +133,7 @@ def _add_shadows(scene: mujoco.MjvScene, model: mujoco.MjModel, floor_z_m: float
         scene.ngeom += 1
 
 
-def _make_gl_context(width: int, height: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _make_gl_context(width: int, height: int):  # type: ignore[no-untyped-def]
     """A GL context; its class exists only where EGL does."""
     platform = os.environ.get("PYOPENGL_PLATFORM")
     try:

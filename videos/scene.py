@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 from jaxtyping import Float
-
 from metarl.envs import Family, Marker
 
 FLOOR_RGB = (0.87, 0.89, 0.92), (0.70, 0.74, 0.80)
@@ -49,7 +48,7 @@ class Scene:
     kinematic: bool
     """Whether it is a point that moves in the x-y plane, to be seen from above."""
 
-    def mocap_pos(self, root_pos: Float[np.ndarray, "3"]) -> Float[np.ndarray, "nmocap 3"]:
+    def mocap_pos(self, root_pos: Float[np.ndarray, 3]) -> Float[np.ndarray, "nmocap 3"]:
         """Positions (m) of the mocap bodies when the root body is at root_pos (m): a heading follows the robot."""
         pos = np.array(self.model.body_pos[self.model.body_mocapid >= 0])
         if self.marker is not None and self.marker.kind == "heading":

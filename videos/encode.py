@@ -1,0 +1,135 @@
+"""Frames to files: MP4 for players and browsers, GIF for README pages.
+
+A file appears under its name only when it is complete: it is written beside it under a temporary name and then renamed,
+so that an error or a kill leaves an older file as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+GIF_MAX_FPS = 25.0  # browsers slow down what is much faster
+_GIF_COLOURS = 128
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path in the folder of `path`; renames it to `path` on success, deletes it on failure.
+
+    Makes the folder. Raises OSError, naming the path and the reason, when the folder cannot be made or written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {error.strerror or error}; choose a folder that you may write to"
+        ) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files for the owner only; give the permissions of a file that was opened in the usual way.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def mp4_writer(path: Path, width: int, height: int, fps: float) -> Iterator[Mp4Frames]:
+    """Write an H.264 MP4 that plays everywhere (yuv420p, index at the front); complete or not there at all.
+
+    width, height: of the frames, even. fps: frames a second of playing time.
+    Raises ValueError for an odd size, OSError when it cannot be written.
+    """
+    if width % 2 or height % 2:
+        raise ValueError(f"frames of {width} x {height} pixels: yuv420p needs an even width and height")
+    with replacing(path) as temporary:
+        encoder = imageio_ffmpeg.write_frames(
+            str(temporary),
+            (width, height),
+            fps=fps,
+            codec="libx264",
+            pix_fmt_in="rgb24",
+            pix_fmt_out="yuv420p",
+            quality=None,
+            macro_block_size=2,
+            ffmpeg_log_level="error",
+            output_params=["-preset", "veryfast", "-crf", "20", "-movflags", "+faststart"],
+        )
+        encoder.send(None)
+        try:
+            frames = Mp4Frames(encoder, width, height)
+            yield frames
+        finally:
+            encoder.close()
+        if frames.count and temporary.stat().st_size == 0:
+            raise OSError(f"cannot write {path}: ffmpeg wrote nothing; is the disk full?")
+
+
+class Mp4Frames:
+    """The open end of an MP4 being written: `append` frames in order."""
+
+    def __init__(self, encoder: Generator[None, bytes, None], width: int, height: int) -> None:
+        self._encoder, self._shape = encoder, (height, width, 3)
+        self.count = 0
+        """Frames appended so far."""
+
+    def append(self, frame: UInt8[np.ndarray, "height width 3"]) -> None:
+        """Encode one more frame. ValueError for another shape or type."""
+        if frame.shape != self._shape or frame.dtype != np.uint8:
+            raise ValueError(f"got a frame {frame.shape} {frame.dtype}, expected {self._shape} uint8")
+        self._encoder.send(np.ascontiguousarray(frame).tobytes())
+        self.count += 1
+
+
+def write_gif(frames: Sequence[UInt8[np.ndarray, "height width 3"]], path: Path, fps: float) -> None:
+    """Write a GIF that loops, with one palette for all frames; complete or not there at all.
+
+    fps: at most GIF_MAX_FPS; rounded to the hundredths of a second in which GIF counts a frame's duration.
+    Raises ValueError for no frames or too many a second, OSError when it cannot be written.
+    """
+    if not frames or not 0 < fps <= GIF_MAX_FPS:
+        raise ValueError(f"a GIF needs frames and at most {GIF_MAX_FPS:g} a second; got {len(frames)} at {fps:g}")
+    sample = np.concatenate([frames[0], frames[len(frames) // 2], frames[-1]])
+    palette = Image.fromarray(sample).quantize(_GIF_COLOURS, method=Image.Quantize.MEDIANCUT)
+    images = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
+    duration_ms = 10 * round(100 / fps)
+    with replacing(path) as temporary:
+        images[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=images[1:],
+            duration=duration_ms,
+            loop=0,
+            optimize=True,
+        )
+
+
+def shrink(frame: UInt8[np.ndarray, "height width 3"], max_width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """The frame scaled down to max_width, in proportion; as it is when it is not wider."""
+    height, width = frame.shape[:2]
+    if width <= max_width:
+        return frame
+    size = (max_width, max(1, round(height * max_width / width)))
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
+
+
+def stride_for(fps: float, max_fps: float) -> int:
+    """Every how many frames to keep so that fps / stride is at most max_fps."""
+    return max(1, int(np.ceil(fps / max_fps - 1e-9)))
