@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -83,6 +83,7 @@ def task_batches(
     return workers.map(batch, range(len(rollout.reward)))
 
 
+@runtime_checkable
 class Linearised(Protocol):
     """One task's loss at fixed parameters."""
 

@@ -31,7 +31,7 @@ class InnerStep:
 
 def pull_back(
     steps: Sequence[InnerStep], step_size: Tensor, v: Float[Tensor, " P"], first_order: bool = False
-) -> tuple[Float[Tensor, " P"], Float[Tensor, "P"]]:
+) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
     """J^T v: the gradient in (theta, alpha) of a loss whose gradient in the adapted parameters is v.
 
     step_size: () or (P,). The gradient in alpha is per parameter, (P,), summed over steps.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +65,7 @@ class Collector:
         self.horizon = horizon or family.spec.horizon
         n_shards = min(workers.n_threads, n_tasks)
         bounds = np.linspace(0, n_tasks, n_shards + 1).astype(int)
-        self._shards = [slice(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        self._shards = [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds)]
         self._simulators = [
             Simulator(family, s.stop - s.start, n_envs, max(1, workers.n_threads // n_shards)) for s in self._shards
         ]
@@ -102,11 +103,12 @@ class Collector:
             )
 
         self.workers.map(run, range(len(self._shards)))
-        buffers.noise *= std[:, None, None, :]
-        buffers.noise += buffers.mean
+        action = buffers.noise
+        action *= std[:, None, None, :]
+        action += buffers.mean
         return Rollout(
             obs=torch.from_numpy(buffers.obs),
-            action=torch.from_numpy(buffers.noise),
+            action=torch.from_numpy(action),
             mean=torch.from_numpy(buffers.mean),
             log_std=log_std,
             reward=torch.from_numpy(buffers.reward),
@@ -142,7 +144,7 @@ class Collector:
             out.valid[:, :, t] = active
             obs = step.obs
             if step.terminated.any():
-                out.terminated |= step.terminated
+                np.logical_or(out.terminated, step.terminated, out=out.terminated)
                 active = active & ~step.terminated
                 all_active = False
                 if not active.any():

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from metarl.inner import adapt, sgd_step
 from metarl.linalg import backtracking_line_search, conjugate_gradient
-from metarl.losses import Linearise, TaskBatch, linearise_with, mean_kl
+from metarl.losses import Linearise, Linearised, TaskBatch, linearise_with, mean_kl
 from metarl.outer import InnerStep, pull_back, push_forward
 from metarl.policies import GaussianPolicy, Surrogate
 from metarl.stopwatch import Stopwatch
@@ -131,22 +131,21 @@ def meta_gradient(
     support: Sequence[Sequence[TaskBatch]],
     query: Sequence[TaskBatch],
     workers: Workers,
-) -> tuple[float, Float[Tensor, " n"]]:
-    """Query loss and its gradient in what is meta-learned (theta, then the step size), averaged over tasks.
+) -> tuple[float, Float[Tensor, " n"], list[list[Tensor]]]:
+    """Query loss, its gradient in what is meta-learned (theta, then the step size), averaged over tasks; inner paths.
 
-    support: per inner step, per task. query: per task.
+    support: per inner step, per task. query: per task. The third result holds each task's [theta_0, ..., theta_k].
     """
     linearise = linearise_with(policy)
 
-    def one_task(i: int) -> tuple[Tensor, Tensor]:
-        batches = [step[i] for step in support]
-        steps, adapted = _inner_steps(algo, linearise, meta, batches)
-        outer = linearise(adapted, query[i], "ratio")
+    def one_task(i: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+        steps, path = _inner_steps(algo, linearise, meta, [step[i] for step in support])
+        outer = linearise(path[-1], query[i], "ratio")
         v, v_alpha = pull_back(steps, meta.step_size, outer.gradient(), algo.first_order)
-        return outer.loss, _pack(algo, v, v_alpha)
+        return outer.loss, _pack(algo, v, v_alpha), path
 
-    results = workers.map(one_task, range(len(query)))
-    return float(torch.stack([loss for loss, _ in results]).mean()), torch.stack([g for _, g in results]).mean(0)
+    losses, gradients, paths = zip(*workers.map(one_task, range(len(query))), strict=True)
+    return float(torch.stack(losses).mean()), torch.stack(gradients).mean(0), list(paths)
 
 
 def meta_loss(
@@ -179,7 +178,8 @@ def meta_loss(
 class FisherProduct:
     """v -> mean_i J_i^T F_i J_i v + damping v, from a share of each task's time steps.
 
-    The activations are stored once; each call is a few matrix products a task.
+    The Jacobian J_i is taken along the path that was really walked (`paths`, from all steps); only the Hessians and
+    F_i come from the share. Activations are stored once; each call is a few matrix products a task.
     """
 
     def __init__(
@@ -189,6 +189,7 @@ class FisherProduct:
         meta: MetaParams,
         support: Sequence[Sequence[TaskBatch]],
         query: Sequence[TaskBatch],
+        paths: Sequence[Sequence[Tensor]],
         seed: np.random.SeedSequence,
         workers: Workers,
     ) -> None:
@@ -198,35 +199,24 @@ class FisherProduct:
         linearise = linearise_with(policy)
         rngs = [np.random.default_rng(child) for child in seed.spawn(len(query))]
 
-        def prepare(i: int) -> tuple[list[InnerStep], Tensor, Tensor | None, TaskBatch]:
-            batches = [_share(step[i], algo.curvature_fraction, rngs[i]) for step in support]
-            # The Jacobian is taken along the path that was really walked, so each step's parameters come from all of
-            # its data and only its Hessian from the share.
-            full = [step[i] for step in support]
-            path = adapt(
-                lambda params, batch: linearise(params, batch, algo.surrogate).gradient(),
-                meta.theta,
-                full,
-                [meta.step_size] * len(full),
-            )
+        def prepare(i: int) -> tuple[list[InnerStep], Linearised, Tensor]:
             steps = []
-            for params, batch in zip(path[:-1], batches, strict=True):
-                loss = linearise(params, batch, algo.surrogate)
+            for params, batches in zip(paths[i], support, strict=False):  # the last point starts no inner step
+                loss = linearise(params, _share(batches[i], algo.curvature_fraction, rngs[i]), algo.surrogate)
                 steps.append(InnerStep(loss, loss.gradient(keep=not algo.first_order)))
             shared = _share(query[i], algo.curvature_fraction, rngs[i])
-            return steps, path[-1], None, shared
+            return steps, linearise(paths[i][-1], shared, "ratio"), shared.row_weight
 
-        prepared = workers.map(prepare, range(len(query)))
-        self._tasks = [(steps, linearise(adapted, batch, "ratio"), batch) for steps, adapted, _, batch in prepared]
+        self._tasks = workers.map(prepare, range(len(query)))
 
     def __call__(self, v: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         algo, alpha = self.algo, self.meta.step_size
         v_theta, v_alpha = _unpack(algo, self.meta, v)
 
         def one_task(i: int) -> Tensor:
-            steps, outer, batch = self._tasks[i]
+            steps, outer, row_weight = self._tasks[i]
             moved = push_forward(steps, alpha, v_theta, v_alpha, algo.first_order)
-            product = outer.fisher_vector_product(moved, batch.row_weight)
+            product = outer.fisher_vector_product(moved, row_weight)
             return _pack(algo, *pull_back(steps, alpha, product, algo.first_order))
 
         products = self.workers.map(one_task, range(len(self._tasks)))
@@ -246,9 +236,9 @@ def update(
     """One outer step. The seed decides which time steps the curvature is computed from."""
     watch = stopwatch or Stopwatch()
     with watch("outer gradient"):
-        loss_before, gradient = meta_gradient(algo, policy, meta, support, query, workers)
+        loss_before, gradient, paths = meta_gradient(algo, policy, meta, support, query, workers)
     with watch("conjugate gradient"):
-        fisher = FisherProduct(algo, policy, meta, support, query, seed, workers)
+        fisher = FisherProduct(algo, policy, meta, support, query, paths, seed, workers)
         direction = conjugate_gradient(fisher, gradient, algo.cg_iterations)
         quadratic = float(direction @ fisher(direction))
     norm = float(gradient.norm())
@@ -267,7 +257,7 @@ def update(
 
 def _inner_steps(
     algo: MAMLTRPO, linearise: Linearise, meta: MetaParams, batches: Sequence[TaskBatch]
-) -> tuple[list[InnerStep], Tensor]:
+) -> tuple[list[InnerStep], list[Tensor]]:
     steps: list[InnerStep] = []
 
     def gradient(params: Tensor, batch: TaskBatch) -> Tensor:
@@ -276,7 +266,7 @@ def _inner_steps(
         return steps[-1].gradient
 
     path = adapt(gradient, meta.theta, batches, [meta.step_size] * len(batches))
-    return steps, path[-1]
+    return steps, path
 
 
 def _share(batch: TaskBatch, fraction: float, rng: np.random.Generator) -> TaskBatch:

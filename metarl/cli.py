@@ -1,0 +1,67 @@
+"""The `metarl` command: finds the subcommand, runs it, and turns errors into one clear line and an exit code.
+
+Exit codes: 0 done, 1 an operation failed (a file or device), 2 wrong input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": "meta-train a policy on a family of tasks, or resume a run",
+    "evaluate": "return on held-out tasks after 0, 1, 2, 3 gradient steps",
+    "adapt": "adapt a trained run to one task and save the policy",
+    "record": "video of the policy before and after adaptation",
+    "list": "environments, their tasks and presets",
+    "bench": "measure the simulator and a meta-iteration",
+    "demo": "train, evaluate and record half-cheetah-dir: the whole job in one go",
+}
+
+
+def usage() -> str:
+    """Help of the top level."""
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return f"usage: metarl COMMAND [options]\n\n{rows}\n\n'metarl COMMAND --help' explains its options.\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage(), end="")
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        import metarl
+
+        print(f"metarl {metarl.__version__}")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(COMMANDS)}"
+        return _fail(f"unknown command {name!r}; {hint}", 2)
+    try:
+        return int(importlib.import_module(f"metarl.commands.{name}_command").main(arguments[1:]))
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output went away, as in `metarl list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError) as error:
+        if os.environ.get("METARL_DEBUG"):
+            raise
+        return _fail(str(error), 2 if isinstance(error, ValueError | FileNotFoundError) else 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"metarl: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""`metarl adapt RUN --task ...`: a policy adapted to one task, as a folder to use elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metarl.commands.loading import LoadedRun, check_writable, load_run
+from metarl.envs import Tasks
+from metarl.evaluate import AdaptationPath, adaptation_path
+from metarl.saved_policy import save_policy
+from metarl.seeding import Purpose, seed_for
+from metarl.workers import Workers
+
+
+@dataclass(frozen=True)
+class Args:
+    """Adapt a trained run to one task and save the policy as model.safetensors + config.json."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run folder made by 'metarl train'."""
+    task: str
+    """The goal: numbers as the family takes them (1.5 or 0.3,-0.2), or a name (forward)."""
+    steps: int = 1
+    """Gradient steps."""
+    trajectories: int = 0
+    """Episodes a gradient step; 0 for as many as in training."""
+    seed: int = 0
+    """Seed of the episodes."""
+    threads: int = 0
+    """Threads, 0 for one per core. Does not change the results."""
+    out: Path | None = None
+    """Folder for the policy; default: RUN/adapted-TASK."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    args = tyro.cli(Args, args=argv, prog="metarl adapt")
+    loaded = load_run(args.run)
+    task = loaded.task(args.task)
+    out = args.out or args.run / f"adapted-{task_slug(args.task)}"
+    check_writable(out)
+    path = adapt_run(loaded, task, args.steps, args.trajectories, args.seed, args.threads)
+    returns = path.returns[:, 0].tolist()
+    save_policy(
+        out,
+        loaded.config,
+        loaded.policy,
+        path.params[-1][0],
+        task=task.goal[0],
+        extra={
+            "goal": loaded.family.describe(task.goal[0]),
+            "gradient_steps": args.steps,
+            "return_after_steps": returns,
+            "run": str(args.run),
+            "iterations": loaded.state.iteration,
+            "seed": args.seed,
+        },
+    )
+    shown = ", ".join(f"{value:.1f}" for value in returns)
+    print(f"{loaded.family.describe(task.goal[0])}: return after 0 to {args.steps} gradient steps: {shown}")
+    print(f"policy: {out}")
+    return 0
+
+
+def adapt_run(loaded: LoadedRun, task: Tasks, steps: int, trajectories: int, seed: int, threads: int) -> AdaptationPath:
+    """Adapt a run's initialisation to one task."""
+    workers = Workers(threads)
+    try:
+        return adaptation_path(
+            loaded.config.algo,
+            loaded.family,
+            loaded.policy,
+            loaded.state.meta,
+            task,
+            n_steps=steps,
+            trajectories=trajectories or loaded.config.trajectories,
+            seed=seed_for(seed, Purpose.ADAPT),
+            workers=workers,
+        )
+    finally:
+        workers.close()
+
+
+def task_slug(text: str) -> str:
+    """A task as typed, for a file name."""
+    return "".join(c if c.isalnum() or c in ".-" else "_" for c in text.strip())

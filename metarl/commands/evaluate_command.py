@@ -1,0 +1,132 @@
+"""`metarl evaluate RUN`: adaptation on held-out tasks as a table, JSON and a plot."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from metarl.commands.loading import LoadedRun, check_writable, load_run
+from metarl.evaluate import evaluate
+from metarl.figures import adaptation_figure
+from metarl.runs import versions, write_atomic
+from metarl.workers import Workers
+
+
+@dataclass(frozen=True)
+class Args:
+    """Return on held-out tasks after 0, 1, ... gradient steps, beside a random initialisation adapted alike."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run folder made by 'metarl train'."""
+    tasks: int = 40
+    """Held-out tasks. Paper: 40."""
+    trajectories: int = 0
+    """Episodes per task and step; 0 for as many as in training."""
+    steps: int = 3
+    """Gradient steps. Paper: 3, the later ones at half the step size."""
+    seed: int = 1000
+    """Seed of the held-out tasks and episodes."""
+    threads: int = 0
+    """Threads, 0 for one per core. Does not change the results."""
+    out: Path | None = None
+    """Folder for evaluation.json and evaluation.png; default: the run folder."""
+    json: bool = False
+    """Print the JSON and nothing else."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    args = tyro.cli(Args, args=argv, prog="metarl evaluate")
+    loaded = load_run(args.run)
+    out = args.out or args.run
+    check_writable(out)
+    command = f"metarl evaluate {args.run} --tasks {args.tasks} --steps {args.steps} --seed {args.seed}"
+    report = None if args.json else _print_progress
+    result = evaluate_run(loaded, args.tasks, args.trajectories, args.steps, args.seed, args.threads, command, report)
+    paths = write_evaluation(loaded, result, out)
+    if args.json:
+        json.dump(result, sys.stdout, indent=2)
+        print()
+    else:
+        print(table(result))
+        print("written: " + ", ".join(map(str, paths)))
+    return 0
+
+
+def evaluate_run(
+    loaded: LoadedRun,
+    tasks: int,
+    trajectories: int,
+    steps: int,
+    seed: int,
+    threads: int,
+    command: str,
+    report: Any = None,
+) -> dict[str, Any]:
+    """Evaluate a run's checkpoint; plain values for JSON."""
+    for name, value, least in (("tasks", tasks, 1), ("steps", steps, 0), ("trajectories", trajectories, 0)):
+        if value < least:
+            raise ValueError(f"--{name} is {value}, but must be at least {least}")
+    workers = Workers(threads)
+    try:
+        result = evaluate(
+            loaded.config.algo,
+            loaded.family,
+            loaded.policy,
+            loaded.state.meta,
+            n_tasks=tasks,
+            n_steps=steps,
+            trajectories=trajectories or loaded.config.trajectories,
+            seed=seed,
+            workers=workers,
+            on_step=report,
+        )
+    finally:
+        workers.close()
+    head = {
+        "env": loaded.config.env.name,
+        "protocol": loaded.config.env.protocol,
+        "iterations": loaded.state.iteration,
+        "env_steps": loaded.state.env_steps,
+        "train_wall_s": loaded.state.wall_s,
+        "command": command,
+    }
+    return {**head, **result, "versions": versions()}
+
+
+def write_evaluation(loaded: LoadedRun, result: Mapping[str, Any], out: Path) -> list[Path]:
+    """Write evaluation.json and evaluation.png into a folder; returns their paths."""
+    write_atomic(out / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    title = f"{loaded.config.env.name} ({loaded.config.env.protocol}), {loaded.state.iteration} iterations"
+    adaptation_figure(result, title, out / "evaluation.png")
+    return [out / "evaluation.json", out / "evaluation.png"]
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The result for a terminal: a row per policy and named task, a column per gradient step."""
+    n_columns = len(result["meta-trained"]["mean"])
+    rows = [("meta-trained", result["meta-trained"])]
+    rows += [(f"  {name}", group) for name, group in result["groups"].items()]
+    rows.append(("random initialisation", result["random initialisation"]))
+    width = max(len(name) for name, _ in rows)
+    head = " " * width + "".join(f"{f'{i} steps' if i != 1 else '1 step':>20}" for i in range(n_columns))
+    lines = [
+        f"{name:<{width}}"
+        + "".join(f"{f'{m:.1f} +- {c:.1f}':>20}" for m, c in zip(row["mean"], row["ci95"], strict=True))
+        for name, row in rows
+    ]
+    note = (
+        f"return on {result['n_tasks']} held-out tasks, {result['trajectories']} trajectories each, "
+        "mean +- 95 % interval over tasks"
+    )
+    return "\n".join([note, head, *lines])
+
+
+def _print_progress(name: str, step: int) -> None:
+    print(f"{name}: scored after {step} gradient step(s)", flush=True)

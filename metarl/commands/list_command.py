@@ -1,0 +1,57 @@
+"""`metarl list`: environments, their tasks and presets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tyro
+
+from metarl.envs import PROTOCOLS, family_class, family_names, make_family
+from metarl.envs.registration import gym_id
+from metarl.presets import PRESETS
+
+
+@dataclass(frozen=True)
+class Args:
+    """List environments, their tasks and presets."""
+
+    json: bool = False
+    """Print JSON, with dimensions in every protocol, and nothing else."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    args = tyro.cli(Args, args=argv, prog="metarl list")
+    if args.json:
+        print(json.dumps({"environments": [_facts(name) for name in family_names()], "presets": PRESETS}, indent=2))
+        return 0
+    width = max(map(len, family_names()))
+    print("environments")
+    for name in family_names():
+        family = make_family(name)
+        task = ", ".join(family.tasks.names)
+        print(f"  {name:<{width}}  {family.title}; task: {task}")
+        print(f"  {'':<{width}}  gymnasium.make({gym_id(name)!r})")
+    print("\nprotocols (--env.protocol)")
+    print("  modern    Gymnasium's physics and time step\n  finn2017  the paper's environment")
+    print("\npresets (--preset)")
+    for preset_name, text in PRESETS.items():
+        print(f"  {preset_name:<8}  {text}")
+    return 0
+
+
+def _facts(name: str) -> dict[str, object]:
+    protocols = {}
+    for protocol in PROTOCOLS:
+        family = make_family(name, protocol)
+        spec = family.spec
+        protocols[protocol] = {
+            "obs_dim": spec.obs_dim,
+            "act_dim": spec.act_dim,
+            "horizon": spec.horizon,
+            "control_dt_s": spec.control_dt_s,
+            "task": list(family.tasks.names),
+        }
+    return {"name": name, "title": family_class(name).title, "gym_id": gym_id(name), "protocols": protocols}

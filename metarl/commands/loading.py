@@ -1,0 +1,50 @@
+"""What the commands that start from a trained run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from metarl.checkpoint import TrainState
+from metarl.config import TrainConfig
+from metarl.envs import Family, Tasks
+from metarl.policies import GaussianMLP
+from metarl.runs import RunFolder, open_run
+from metarl.train import load_state
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run with its environment, policy and last checkpoint."""
+
+    folder: RunFolder
+    config: TrainConfig
+    family: Family
+    policy: GaussianMLP
+    state: TrainState
+
+    def task(self, text: str) -> Tasks:
+        """One task of the run's family from the command line."""
+        try:
+            return self.family.tasks.parse(text)
+        except ValueError as error:
+            raise ValueError(f"{self.config.env.name}: {error}") from None
+
+
+def load_run(path: Path) -> LoadedRun:
+    """Open a run folder and its checkpoint; errors say what is missing or damaged."""
+    run, config = open_run(path)
+    state = load_state(run, config)
+    family = config.env.make()
+    return LoadedRun(run, config, family, config.policy.make(family), state)
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder for output before long work starts; OSError if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".metarl-write-test"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"cannot write to {folder}: {error.strerror or error}; choose another with --out") from error

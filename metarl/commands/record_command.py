@@ -1,0 +1,104 @@
+"""`metarl record RUN --task ...`: before and after adaptation, side by side, as a video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import tyro
+
+from metarl.commands.adapt_command import adapt_run, task_slug
+from metarl.commands.loading import LoadedRun, check_writable, load_run
+from metarl.envs import Tasks
+from metarl.saved_policy import SavedPolicy
+from metarl.seeding import Purpose, seed_for
+from metarl.videos import Recording, record, run_episode
+
+
+@dataclass(frozen=True)
+class Args:
+    """Video of the policy before | after adapting to a task."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run folder made by 'metarl train'."""
+    task: str
+    """The goal: numbers as the family takes them (1.5 or 0.3,-0.2), or a name (forward)."""
+    steps: int = 1
+    """Gradient steps between the two."""
+    trajectories: int = 0
+    """Episodes a gradient step; 0 for as many as in training."""
+    seed: int = 0
+    """Seed of the adaptation and of the filmed episodes, which start from the same state."""
+    sample: bool = False
+    """Film sampled actions instead of the policy's mean."""
+    gif: bool = False
+    """Write a GIF beside the MP4."""
+    width: int = 480
+    """Pixels of each side of the picture."""
+    height: int = 360
+    """Pixels."""
+    backend: Literal["auto", "egl", "raycast"] = "auto"
+    """Renderer: egl (OpenGL without a display), raycast (no system library needed), or egl if it works."""
+    threads: int = 0
+    """Threads of the adaptation, 0 for one per core."""
+    out: Path | None = None
+    """Video file; default: RUN/videos/TASK.mp4."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    args = tyro.cli(Args, args=argv, prog="metarl record")
+    loaded = load_run(args.run)
+    task = loaded.task(args.task)
+    out = args.out or loaded.folder.videos / f"{task_slug(args.task)}.mp4"
+    check_writable(out.parent)
+    recording = record_run(loaded, task, out, args)
+    print(f"video: {recording.mp4}")
+    if recording.gif is not None:
+        print(f"gif: {recording.gif}")
+    return 0
+
+
+def record_run(loaded: LoadedRun, task: Tasks, out: Path, args: Args) -> Recording:
+    """Adapt, film one episode before and one after from the same initial state, and write the video."""
+    path = adapt_run(loaded, task, args.steps, args.trajectories, args.seed, args.threads)
+    goal = task.goal[0]
+    panels = []
+    for step, title in ((0, "before adaptation"), (args.steps, _after(args.steps))):
+        policy = SavedPolicy(loaded.config.env, loaded.policy, path.params[step][0], goal, None, {})
+        start, noise = seed_for(args.seed, Purpose.RECORD).spawn(2)
+        noise_rng = np.random.default_rng(noise) if args.sample else None
+        with torch.inference_mode():
+            episode = run_episode(
+                loaded.family,
+                goal,
+                lambda obs, policy=policy, rng=noise_rng: policy.act(obs, rng),  # type: ignore[misc]
+                np.random.default_rng(start),
+            )
+        panels.append((title, episode))
+    return record(
+        loaded.family,
+        goal,
+        panels,
+        out,
+        width=args.width,
+        height=args.height,
+        gif=out.with_suffix(".gif") if args.gif else None,
+        backend=args.backend,
+        metadata={
+            "run": str(args.run),
+            "iterations": loaded.state.iteration,
+            "seed": args.seed,
+            "gradient_steps": args.steps,
+            "actions": "sampled" if args.sample else "mean",
+            "mean_return_after_steps": path.returns[:, 0].tolist(),
+        },
+    )
+
+
+def _after(steps: int) -> str:
+    return f"after {steps} gradient step{'s' if steps != 1 else ''}"

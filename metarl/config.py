@@ -1,0 +1,154 @@
+"""The settings of a training run as one tree of frozen dataclasses. The command line and TOML files derive from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from metarl.envs import Family, ProtocolName, make_family
+from metarl.policies import Activation, GaussianMLP
+
+from .algorithms.maml_trpo import MAMLTRPO
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which family of tasks."""
+
+    name: Annotated[str, tyro.conf.Suppress] = "half-cheetah-dir"
+    """Registered name of the environment family; `metarl list` shows them."""
+    protocol: ProtocolName = "modern"
+    """modern: Gymnasium's physics and time step. finn2017: the paper's own environment."""
+    oracle: bool = False
+    """Append the goal to the observation (an upper bound, not meta-learning)."""
+    horizon: int = 0
+    """Control steps per episode; 0 for the family's own (200; 100 for the point)."""
+
+    def __post_init__(self) -> None:
+        if self.horizon < 0:
+            raise ValueError(f"horizon is {self.horizon}, but must be at least 0 (0: the family's own)")
+
+    def make(self) -> Family:
+        """The family, with this horizon."""
+        family = make_family(self.name, self.protocol, self.oracle)
+        if self.horizon:
+            family.horizon = self.horizon
+        return family
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The Gaussian MLP policy."""
+
+    hidden_sizes: tuple[int, ...] = (100, 100)
+    """Units of each hidden layer. Paper: 100 100."""
+    activation: Activation = "tanh"
+    """Nonlinearity. Paper: relu."""
+    init_std: float = 1.0
+    """Initial standard deviation of an action, in units of its range [-1, 1]. Paper: 1."""
+    min_std: float = 1e-6
+    """Floor of the standard deviation."""
+
+    def __post_init__(self) -> None:
+        if not self.min_std > 0 or not self.init_std >= self.min_std:
+            raise ValueError(
+                f"init_std {self.init_std} and min_std {self.min_std} must satisfy 0 < min_std <= init_std"
+            )
+
+    def make(self, family: Family) -> GaussianMLP:
+        """A policy of the family's dimensions."""
+        return GaussianMLP(
+            obs_dim=family.spec.obs_dim,
+            act_dim=family.spec.act_dim,
+            hidden_sizes=self.hidden_sizes,
+            activation=self.activation,
+            init_log_std=math.log(self.init_std),
+            min_log_std=math.log(self.min_std),
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run's result."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    algo: MAMLTRPO = field(default_factory=MAMLTRPO)
+    iterations: int = 500
+    """Outer updates."""
+    meta_batch: int = 40
+    """Tasks per iteration."""
+    trajectories: int = 20
+    """Episodes per task, before adaptation and again after each inner step."""
+    seed: int = 0
+    """Seed of every random number of the run."""
+    checkpoint_every: int = 5
+    """Iterations between checkpoints; one is also written at the end, on Ctrl-C and on SIGTERM."""
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "meta_batch", "trajectories", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, but must be at least 0")
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """A config as nested dicts and lists of plain values, for JSON."""
+    return dataclasses.asdict(config)
+
+
+def config_from_dict(base: Config, data: dict[str, Any], where: str = "config") -> Config:
+    """`base` with the given fields replaced, as TOML and JSON give them.
+
+    Raises ValueError naming the field for an unknown name (with close matches), a wrong type or a value out of range.
+    """
+    if not isinstance(data, dict):
+        raise ValueError(f"{where} must be a table of settings, got {data!r}")
+    assert dataclasses.is_dataclass(base)
+    types_of = typing.get_type_hints(type(base))
+    names = [f.name for f in dataclasses.fields(base)]
+    changes: dict[str, Any] = {}
+    for raw_key, value in data.items():
+        key = raw_key.replace("-", "_")
+        if key not in names:
+            close = difflib.get_close_matches(key, names, n=2)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"allowed: {', '.join(names)}"
+            raise ValueError(f"{where} has no setting {raw_key!r}; {hint}")
+        current = getattr(base, key)
+        if dataclasses.is_dataclass(current):
+            changes[key] = config_from_dict(current, value, f"{where}.{key}")
+        else:
+            changes[key] = _coerced(value, types_of[key], f"{where}.{key}")
+    try:
+        return dataclasses.replace(base, **changes)  # type: ignore[type-var]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _coerced(value: Any, wanted: Any, where: str) -> Any:
+    origin = typing.get_origin(wanted)
+    if origin is Literal:
+        if value not in typing.get_args(wanted):
+            raise ValueError(f"{where} is {value!r}; allowed: {', '.join(map(repr, typing.get_args(wanted)))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{where} is {value!r}, but must be a list")
+        return tuple(_coerced(item, typing.get_args(wanted)[0], where) for item in value)
+    if origin in (typing.Union, types.UnionType):
+        raise TypeError(f"{where}: unions are not supported in a config")
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        raise ValueError(f"{where} is {value!r}, but must be of type {wanted.__name__}")
+    return value

@@ -1,0 +1,157 @@
+"""Adapt an initialisation to tasks step by step and measure the return after each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metarl.envs import Family, Tasks
+from metarl.policies import GaussianPolicy
+
+from .algorithms.maml_trpo import MAMLTRPO, MetaParams, adapt_tasks
+from .losses import task_batches
+from .rollout import Collector
+from .seeding import Purpose, generator_for, seed_for
+from .workers import Workers
+
+# Finn et al. 2017, appendix A.2: half the step size after the first gradient step at test time.
+LATER_STEP_RATIO = 0.5
+
+
+@dataclass(frozen=True)
+class AdaptationPath:
+    """Adaptation of a batch of tasks."""
+
+    params: list[Float[Tensor, "task P"]]
+    """Parameters after 0, 1, ... k gradient steps."""
+    returns: Float[np.ndarray, "step task"]
+    """Undiscounted return under each of them, averaged over trajectories."""
+    n_diverged: int
+    """Simulations that diverged and were contained."""
+
+
+def adaptation_path(
+    algo: MAMLTRPO,
+    family: Family,
+    policy: GaussianPolicy,
+    meta: MetaParams,
+    tasks: Tasks,
+    *,
+    n_steps: int,
+    trajectories: int,
+    seed: np.random.SeedSequence,
+    workers: Workers,
+    on_step: Callable[[int], None] | None = None,
+) -> AdaptationPath:
+    """Take n_steps policy-gradient steps per task, each on fresh trajectories; the last policy is scored too.
+
+    The first step has the run's step size, later ones LATER_STEP_RATIO of it. Raises ValueError for counts below 1
+    (n_steps: below 0).
+    """
+    if n_steps < 0 or trajectories < 1:
+        raise ValueError(f"{n_steps} gradient steps and {trajectories} trajectories: at least 0 and 1 are needed")
+    collector = Collector(family, policy, len(tasks), trajectories, workers)
+    params = [meta.theta.expand(len(tasks), -1)]
+    returns, n_diverged = [], 0
+    for step, child in enumerate(seed.spawn(n_steps + 1)):
+        rollout = collector.collect(params[-1], tasks, child)
+        returns.append(rollout.episode_return.mean(1).double().numpy())
+        n_diverged += rollout.n_diverged
+        if step < n_steps:
+            batches = task_batches(rollout, algo.discount, algo.gae_lambda, workers)
+            step_size = meta.step_size if step == 0 else LATER_STEP_RATIO * meta.step_size
+            params.append(adapt_tasks(algo, policy, params[-1], batches, step_size, workers))
+        if on_step is not None:
+            on_step(step)
+    return AdaptationPath(params, np.stack(returns), n_diverged)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Returns after 0, 1, ... steps over tasks."""
+
+    mean: list[float]
+    ci95: list[float]
+    """Half width of the normal 95 % interval of the mean over tasks (1.96 s / sqrt(n))."""
+    n_tasks: int
+
+
+def summarise(returns: Float[np.ndarray, "step task"]) -> Summary:
+    """Mean and 95 % interval over tasks; the interval of a single task is NaN."""
+    n = returns.shape[1]
+    spread = returns.std(axis=1, ddof=1) if n > 1 else np.full(len(returns), np.nan)
+    return Summary(returns.mean(axis=1).tolist(), (1.96 * spread / np.sqrt(n)).tolist(), n)
+
+
+def random_meta(policy: GaussianPolicy, meta: MetaParams, seed: int) -> MetaParams:
+    """A random initialisation with the same step size: what meta-training has to beat."""
+    torch_seed = int(seed_for(seed, Purpose.RANDOM_INIT).generate_state(1)[0])
+    return MetaParams(policy.init(torch.Generator().manual_seed(torch_seed)), meta.step_size)
+
+
+def evaluate(
+    algo: MAMLTRPO,
+    family: Family,
+    policy: GaussianPolicy,
+    meta: MetaParams,
+    *,
+    n_tasks: int,
+    n_steps: int,
+    trajectories: int,
+    seed: int,
+    workers: Workers,
+    on_step: Callable[[str, int], None] | None = None,
+) -> dict[str, Any]:
+    """Returns on held-out tasks after 0 ... n_steps gradient steps, beside a random initialisation adapted alike.
+
+    Plain values for JSON: "meta-trained" and "random initialisation" each with mean, ci95 and returns per task;
+    "groups" repeats the meta-trained summary per named task where the tasks are named ones (directions).
+    """
+    tasks = family.tasks.sample(n_tasks, generator_for(seed, Purpose.EVAL_TASKS), "test")
+    result: dict[str, Any] = {
+        "n_tasks": n_tasks,
+        "trajectories": trajectories,
+        "seed": seed,
+        "goals": tasks.goal.tolist(),
+        "interval": "mean +- ci95 over tasks, ci95 = 1.96 standard errors",
+    }
+    for name, start in (("meta-trained", meta), ("random initialisation", random_meta(policy, meta, seed))):
+        path = adaptation_path(
+            algo,
+            family,
+            policy,
+            start,
+            tasks,
+            n_steps=n_steps,
+            trajectories=trajectories,
+            seed=seed_for(seed, Purpose.EVAL),
+            workers=workers,
+            on_step=None if on_step is None else lambda step, name=name: on_step(name, step),  # type: ignore[misc]
+        )
+        summary = summarise(path.returns)
+        result[name] = {
+            "mean": summary.mean,
+            "ci95": summary.ci95,
+            "returns": path.returns.tolist(),
+            "n_diverged": path.n_diverged,
+        }
+        if name == "meta-trained":
+            result["groups"] = _by_named_task(family, tasks, path.returns)
+    return result
+
+
+def _by_named_task(family: Family, tasks: Tasks, returns: np.ndarray) -> dict[str, Any]:
+    goals, group = np.unique(tasks.goal, axis=0, return_inverse=True)
+    if len(goals) > 4:  # a continuum of goals has no groups
+        return {}
+    out = {}
+    for i, goal in enumerate(goals):
+        summary = summarise(returns[:, group.reshape(-1) == i])
+        out[family.describe(goal)] = {"mean": summary.mean, "ci95": summary.ci95, "n_tasks": summary.n_tasks}
+    return out

@@ -1,0 +1,128 @@
+"""A policy as a folder: `model.safetensors` and `config.json`. Three lines load it, act, and step its environment."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from metarl.envs.registration import gym_id
+from metarl.policies import GaussianMLP
+
+from .config import EnvConfig, PolicyConfig, TrainConfig, config_from_dict, config_to_dict
+from .runs import read_json, versions, write_atomic
+
+FORMAT = 1
+
+
+def save_policy(
+    folder: Path,
+    config: TrainConfig,
+    policy: GaussianMLP,
+    theta: Float[Tensor, " P"],
+    *,
+    task: np.ndarray | None = None,
+    step_size: Tensor | None = None,
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """Write parameters and what is needed to use them.
+
+    task: the goal the policy was adapted to, None for an initialisation. step_size: the inner step size, () or (P,),
+    for an initialisation. extra: more facts for config.json.
+    """
+    named = {name: value.contiguous().clone() for name, value in policy.layout.unflatten(theta.detach()).items()}
+    if step_size is not None:
+        named["inner_step_size"] = step_size.detach().clone()
+    record = {
+        "format": FORMAT,
+        "kind": "initialisation" if task is None else "adapted policy",
+        "env": config_to_dict(config.env),
+        "policy": config_to_dict(config.policy),
+        "task": None if task is None else [float(g) for g in task],
+        **(extra or {}),
+        "versions": versions(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / ".model.safetensors.tmp"
+        save_file(named, temporary)
+        temporary.replace(folder / "model.safetensors")
+        write_atomic(folder / "config.json", json.dumps(record, indent=2) + "\n")
+    except OSError as error:
+        raise OSError(f"cannot write the policy folder {folder}: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class SavedPolicy:
+    """A loaded policy."""
+
+    env: EnvConfig
+    network: GaussianMLP
+    theta: Float[Tensor, " P"]
+    task: np.ndarray | None
+    """The goal it was adapted to, or None for an initialisation."""
+    step_size: Tensor | None
+    """Inner step size of an initialisation."""
+    record: dict[str, Any]
+    """config.json."""
+
+    def act(
+        self, obs: Float[np.ndarray, "*batch obs"], rng: np.random.Generator | None = None
+    ) -> Float[np.ndarray, "*batch act"]:
+        """Actions in [-1, 1], float32: the mean, or with a generator a sample, clipped.
+
+        obs: one observation (obs,) or a batch (n, obs). ValueError if its length is not the environment's.
+        """
+        array = np.asarray(obs, dtype=np.float32)
+        if array.shape[-1] != self.network.obs_dim:
+            raise ValueError(f"observation has shape {array.shape}, expected (..., {self.network.obs_dim})")
+        flat = torch.from_numpy(np.ascontiguousarray(array.reshape(1, -1, self.network.obs_dim)))
+        with torch.no_grad():
+            mean, log_std = self.network.distribution(self.theta[None], flat)
+        action = mean[0].numpy()
+        if rng is not None:
+            action = action + log_std[0].exp().numpy() * rng.standard_normal(action.shape, dtype=np.float32)
+        return np.clip(action, -1.0, 1.0).reshape(*array.shape[:-1], -1)
+
+    def make_env(self, **kwargs: Any) -> gymnasium.Env[np.ndarray, np.ndarray]:
+        """The Gymnasium environment of its task; keywords go to `gymnasium.make` (render_mode="rgb_array")."""
+        options = {"protocol": self.env.protocol, "oracle": self.env.oracle, "task": self.task, **kwargs}
+        if self.env.horizon:
+            options.setdefault("horizon", self.env.horizon)
+        return gymnasium.make(gym_id(self.env.name), **options)
+
+
+def load_policy(folder: str | Path) -> SavedPolicy:
+    """Load a policy folder, or the policy of a run folder.
+
+    Raises FileNotFoundError if there is none, ValueError if it is damaged.
+    """
+    path = Path(folder)
+    if not (path / "model.safetensors").exists() and (path / "policy").is_dir():
+        path = path / "policy"
+    if not (path / "model.safetensors").is_file() or not (path / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} is no policy folder: it needs model.safetensors and config.json, as 'metarl adapt' writes them"
+        )
+    record = read_json(path / "config.json")
+    try:
+        if record["format"] != FORMAT:
+            raise ValueError(f"format {record['format']} is unknown; this version of metarl reads {FORMAT}")
+        env = config_from_dict(EnvConfig(), record["env"], "env")
+        network = config_from_dict(PolicyConfig(), record["policy"], "policy").make(env.make())
+        named = load_file(path / "model.safetensors")
+        step_size = named.pop("inner_step_size", None)
+        theta = network.layout.flatten(named)
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise ValueError(f"the policy in {path} is damaged: {error}") from error
+    task = None if record.get("task") is None else np.array(record["task"], dtype=np.float64)
+    return SavedPolicy(env, network, theta, task, step_size, record)

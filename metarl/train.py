@@ -1,0 +1,239 @@
+"""The training loop: sample tasks, collect, adapt, collect again, update; write metrics and checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from metarl.envs import Family
+from metarl.policies import GaussianPolicy
+
+from .algorithms.maml_trpo import MetaParams, adapt_tasks, init_meta_params, update
+from .checkpoint import TrainState, load_checkpoint, save_checkpoint
+from .config import TrainConfig
+from .losses import task_batches
+from .metrics import MetricsWriter
+from .rollout import Collector
+from .runs import RunFolder, create_run, open_run
+from .saved_policy import save_policy
+from .seeding import Purpose, generator_for, seed_for
+from .stopwatch import Stopwatch
+from .workers import Workers
+
+
+@dataclass(frozen=True)
+class IterationRecord:
+    """What one iteration measured. Returns are undiscounted, averaged over trajectories and tasks."""
+
+    iteration: int
+    """Counted from 0."""
+    return_before: float
+    """Mean return before adaptation."""
+    return_after: float
+    """Mean return after the inner steps."""
+    kl: float
+    """Mean divergence of the adapted policies in the outer step (nats)."""
+    step_fraction: float
+    """Share of the full outer step that the line search took; 0 when it gave up."""
+    loss_before: float
+    loss_after: float
+    gradient_norm: float
+    mean_std: float
+    """Mean standard deviation of the initial policy's actions."""
+    mean_inner_lr: float
+    """Mean inner step size."""
+    episode_length: float
+    """Mean steps an episode, before adaptation."""
+    n_diverged: int
+    """Simulations that diverged and were contained."""
+    env_steps: int
+    """Environment steps since the start of the run."""
+    iteration_s: float
+    """Wall time of the iteration (s)."""
+    wall_s: float
+    """Wall time of all iterations so far (s)."""
+    steps_per_s: float
+    """Environment steps of the iteration per second of its wall time."""
+
+
+def make_collector(config: TrainConfig, family: Family, policy: GaussianPolicy, workers: Workers) -> Collector:
+    """The simulators of a training run."""
+    return Collector(family, policy, config.meta_batch, config.trajectories, workers)
+
+
+def initial_state(config: TrainConfig, policy: GaussianPolicy) -> TrainState:
+    """The state before the first iteration."""
+    seed = int(seed_for(config.seed, Purpose.INIT).generate_state(1)[0])
+    theta = policy.init(torch.Generator().manual_seed(seed))
+    return TrainState(0, init_meta_params(config.algo, theta), 0, 0.0)
+
+
+def meta_iteration(
+    config: TrainConfig,
+    collector: Collector,
+    state: TrainState,
+    workers: Workers,
+    stopwatch: Stopwatch | None = None,
+) -> tuple[TrainState, IterationRecord]:
+    """One outer update; its random numbers are a function of the run's seed and the iteration."""
+    watch = stopwatch or Stopwatch()
+    start = time.perf_counter()
+    it, algo, policy = state.iteration, config.algo, collector.policy
+    tasks = collector.family.tasks.sample(config.meta_batch, generator_for(config.seed, Purpose.TASKS, it), "train")
+    params = state.meta.theta.expand(config.meta_batch, -1)
+    support, returns, lengths = [], [], []
+    n_steps = n_diverged = 0
+    for j in range(algo.inner_steps + 1):
+        purpose = Purpose.QUERY if j == algo.inner_steps else Purpose.SUPPORT
+        with watch("rollout"):
+            rollout = collector.collect(params, tasks, seed_for(config.seed, purpose, it, j))
+        with watch("advantages"):
+            batches = task_batches(rollout, algo.discount, algo.gae_lambda, workers)
+        returns.append(float(rollout.episode_return.mean()))
+        lengths.append(float(rollout.valid.sum(-1).float().mean()))
+        n_steps += rollout.n_steps
+        n_diverged += rollout.n_diverged
+        if j < algo.inner_steps:
+            support.append(batches)
+            with watch("adaptation"):
+                params = adapt_tasks(algo, policy, params, batches, state.meta.step_size, workers)
+    seed = seed_for(config.seed, Purpose.CURVATURE, it)
+    meta, info = update(algo, policy, state.meta, support, batches, seed, workers, watch)
+    elapsed = time.perf_counter() - start
+    after = TrainState(it + 1, meta, state.env_steps + n_steps, state.wall_s + elapsed)
+    record = IterationRecord(
+        iteration=it,
+        return_before=returns[0],
+        return_after=returns[-1],
+        kl=info.kl,
+        step_fraction=info.step_fraction,
+        loss_before=info.loss_before,
+        loss_after=info.loss_after,
+        gradient_norm=info.gradient_norm,
+        mean_std=mean_std(policy, meta),
+        mean_inner_lr=float(meta.step_size.mean()),
+        episode_length=lengths[0],
+        n_diverged=n_diverged,
+        env_steps=after.env_steps,
+        iteration_s=elapsed,
+        wall_s=after.wall_s,
+        steps_per_s=n_steps / elapsed,
+    )
+    return after, record
+
+
+def mean_std(policy: GaussianPolicy, meta: MetaParams) -> float:
+    """Mean standard deviation of the initial policy's actions."""
+    obs_dim = policy.layout.entries[0][1][0]
+    with torch.no_grad():
+        return float(policy.distribution(meta.theta[None], torch.zeros(1, 1, obs_dim))[1].exp().mean())
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    n_threads: int = 0,
+    command: str = "",
+    on_start: Callable[[TrainConfig, TrainState, RunFolder], None] | None = None,
+    on_iteration: Callable[[IterationRecord], None] | None = None,
+) -> RunFolder:
+    """Meta-train from scratch into a new run folder and return it.
+
+    A KeyboardInterrupt (Ctrl-C, SIGTERM) writes a checkpoint of the last whole iteration and is raised again.
+    """
+    config.env.make()  # fail before anything is written
+    run = create_run(out, config, command)
+    _loop(config, run, None, n_threads, on_start, on_iteration)
+    return run
+
+
+def resume(
+    path: Path,
+    *,
+    n_threads: int = 0,
+    iterations: int | None = None,
+    on_start: Callable[[TrainConfig, TrainState, RunFolder], None] | None = None,
+    on_iteration: Callable[[IterationRecord], None] | None = None,
+) -> RunFolder:
+    """Continue a run from its checkpoint, bit for bit as if it had never stopped.
+
+    iterations: a new total, to train longer than first planned.
+    """
+    run, config = open_run(path)
+    if iterations is not None:
+        config = dataclasses.replace(config, iterations=iterations)
+    state = load_state(run, config) if run.checkpoint.exists() else None  # stopped before its first checkpoint
+    _loop(config, run, state, n_threads, on_start, on_iteration)
+    return run
+
+
+def load_state(run: RunFolder, config: TrainConfig) -> TrainState:
+    """The state in a run's checkpoint."""
+    policy = config.policy.make(config.env.make())
+    return load_checkpoint(run.checkpoint, config.env.name, config.env.protocol, policy.layout.size)
+
+
+def _loop(
+    config: TrainConfig,
+    run: RunFolder,
+    state: TrainState | None,
+    n_threads: int,
+    on_start: Callable[[TrainConfig, TrainState, RunFolder], None] | None,
+    on_iteration: Callable[[IterationRecord], None] | None,
+) -> None:
+    family = config.env.make()
+    policy = config.policy.make(family)
+    state = state or initial_state(config, policy)
+    if on_start is not None:
+        on_start(config, state, run)
+    workers = Workers(n_threads)
+    saved = state.iteration if run.checkpoint.exists() else -1
+
+    def save() -> None:
+        nonlocal saved
+        if saved != state.iteration:
+            save_checkpoint(run.checkpoint, state, config.env.name, config.env.protocol)
+            saved = state.iteration
+
+    try:
+        with sigterm_as_interrupt(), MetricsWriter(run.path, state.iteration) as metrics:
+            try:
+                collector = make_collector(config, family, policy, workers)
+                while state.iteration < config.iterations:
+                    state, record = meta_iteration(config, collector, state, workers)
+                    metrics.write(dataclasses.asdict(record))
+                    if on_iteration is not None:
+                        on_iteration(record)
+                    if state.iteration % config.checkpoint_every == 0:
+                        save()
+            finally:
+                save()
+        save_policy(run.policy, config, policy, state.meta.theta, step_size=state.meta.step_size)
+    finally:
+        workers.close()
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C, where this is the main thread."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
