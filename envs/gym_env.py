@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import ArrayLike
 
 from .family import Family, ProtocolName
+from .frames import Frames
 from .registry import make_family
 from .simulator import Simulator
 from .spec import EnvSpec
-from .tasks import Split, Tasks, read_task
+from .tasks import Split, TaskLike, Tasks, read_task
 
 RENDER_MODES = ("rgb_array",)
 
@@ -48,7 +48,7 @@ class MetaEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         name: str,
         protocol: ProtocolName = "modern",
         oracle: bool = False,
-        task: ArrayLike | None = None,
+        task: TaskLike | None = None,
         split: Split = "train",
         horizon: int | None = None,
         render_mode: str | None = None,
@@ -66,8 +66,7 @@ class MetaEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._simulator = Simulator(self.family, n_tasks=1, n_envs=1)
         self._task: Tasks | None = None
         self._elapsed = 0
-        self._frame_size = (width, height)
-        self._renderer: Any = None
+        self._frames = Frames(self.family, width, height)
 
     @property
     def task(self) -> np.ndarray:
@@ -104,13 +103,11 @@ class MetaEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """The frame (height, width, 3) uint8 of the current state, the goal drawn in it; None without a render mode."""
         if self.render_mode is None:
             return None
-        return self._frame()
+        return self._frames.frame(0, self._simulator.state.qpos[0], self.task)
 
     def close(self) -> None:
         """Release the renderer, if there is one."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        self._frames.close()
 
     def _info(self, diverged: bool) -> dict[str, Any]:
         values = self.family.info(self._simulator.qpos_before, self._simulator.state)
@@ -147,7 +144,7 @@ def instance_metadata(spec: EnvSpec) -> dict[str, Any]:
     return {"render_modes": list(RENDER_MODES), "render_fps": round(1.0 / spec.control_dt_s)}
 
 
-def checked_action(action: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+def checked_action(action: np.ndarray | list[float], shape: tuple[int, ...]) -> np.ndarray:
     """The action as an array; ValueError unless it has the given shape."""
     array = np.asarray(action)
     if array.shape != shape:

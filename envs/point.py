@@ -24,7 +24,8 @@ _XML = """
   <option timestep="0.05" gravity="0 0 0"/>
   <visual><headlight ambient="0.4 0.4 0.4" diffuse="0.6 0.6 0.6"/></visual>
   <asset>
-    <texture builtin="checker" type="2d" name="grid" width="200" height="200" rgb1="0.93 0.95 0.98" rgb2="0.84 0.88 0.94"/>
+    <texture name="grid" type="2d" builtin="checker" width="200" height="200"
+      rgb1="0.93 0.95 0.98" rgb2="0.84 0.88 0.94"/>
     <material name="grid" texture="grid" texrepeat="15 15"/>
   </asset>
   <worldbody>
@@ -33,7 +34,8 @@ _XML = """
     <body name="point">
       <joint name="x" type="slide" axis="1 0 0"/>
       <joint name="y" type="slide" axis="0 1 0"/>
-      <geom name="point" type="sphere" size="0.035" pos="0 0 0.035" rgba="0.15 0.35 0.85 1" contype="0" conaffinity="0"/>
+      <geom name="point" type="sphere" size="0.035" pos="0 0 0.035" rgba="0.15 0.35 0.85 1"
+        contype="0" conaffinity="0"/>
     </body>
   </worldbody>
   <actuator><motor joint="x"/><motor joint="y"/></actuator>

@@ -9,9 +9,10 @@ from typing import Literal, Protocol, SupportsIndex, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
 Split = Literal["train", "test", "all"]
+TaskLike = str | int | float | np.number | np.ndarray | Sequence[float] | Sequence[Sequence[float]]
+"""A task as a user gives it: text as on the command line, a number, or numbers (rows of them for several tasks)."""
 
 # One cell in FOLD of the goal space is held out for testing. 5 leaves 80 % for training, and is coprime to the steps
 # (1, 2) of the pattern below, so that in two dimensions every row and column of cells has held-out ones.
@@ -55,7 +56,7 @@ class TaskDistribution(Protocol):
         """One task from what a user typed; ValueError says what is allowed."""
         ...
 
-    def validate(self, task: ArrayLike) -> Tasks:
+    def validate(self, task: TaskLike) -> Tasks:
         """One task from an array-like; ValueError says what is allowed."""
         ...
 
@@ -100,7 +101,7 @@ class ContinuousTasks:
     def parse(self, text: str) -> Tasks:
         return self.validate(_floats(text, self.names))
 
-    def validate(self, task: ArrayLike) -> Tasks:
+    def validate(self, task: TaskLike) -> Tasks:
         goal = _goal_vector(task, self.names)
         if not self.contains(goal):
             raise ValueError(
@@ -139,7 +140,7 @@ class ChoiceTasks:
             labels = ", ".join(f"{label} ({_shown(np.array(goal))})" for label, goal in self.choices)
             raise ValueError(f"unknown task {text!r}; allowed: {labels}") from error
 
-    def validate(self, task: ArrayLike) -> Tasks:
+    def validate(self, task: TaskLike) -> Tasks:
         goal = _goal_vector(task, self.names)
         if not any(np.array_equal(goal, np.array(choice)) for _, choice in self.choices):
             allowed = ", ".join(_shown(np.array(choice)) for _, choice in self.choices)
@@ -205,12 +206,12 @@ def forward_backward(name: str) -> ChoiceTasks:
     return ChoiceTasks(names=(name,), choices=(("forward", (1.0,)), ("backward", (-1.0,))))
 
 
-def read_task(distribution: TaskDistribution, task: ArrayLike) -> Tasks:
+def read_task(distribution: TaskDistribution, task: TaskLike) -> Tasks:
     """One task from what a user passed: text as on the command line ("forward", "1.5") or numbers."""
     return distribution.parse(task) if isinstance(task, str) else distribution.validate(task)
 
 
-def read_tasks(distribution: TaskDistribution, task: ArrayLike, n: int) -> Tasks:
+def read_tasks(distribution: TaskDistribution, task: TaskLike, n: int) -> Tasks:
     """n tasks from what a user passed: one task for all of them, or one each as rows (n, goal)."""
     if isinstance(task, str) or np.ndim(task) < 2:
         return Tasks(np.repeat(read_task(distribution, task).goal, n, axis=0))
@@ -236,7 +237,7 @@ def _floats(text: str, names: tuple[str, ...]) -> list[float]:
         ) from None
 
 
-def _goal_vector(task: ArrayLike, names: tuple[str, ...]) -> np.ndarray:
+def _goal_vector(task: TaskLike, names: tuple[str, ...]) -> np.ndarray:
     try:
         goal = np.asarray(task, dtype=np.float64)
     except (TypeError, ValueError):

@@ -13,9 +13,9 @@ import numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from numpy.typing import ArrayLike
 
 from .family import ProtocolName
+from .frames import Frames
 from .gym_env import (
     checked_action,
     checked_horizon,
@@ -26,8 +26,8 @@ from .gym_env import (
     single_spaces,
 )
 from .registry import make_family
-from .simulator import Simulator, Step
-from .tasks import Split, Tasks, read_tasks
+from .simulator import Simulator
+from .tasks import Split, TaskLike, Tasks, read_tasks
 
 
 class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
@@ -56,7 +56,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         num_envs: int = 1,
         protocol: ProtocolName = "modern",
         oracle: bool = False,
-        task: ArrayLike | None = None,
+        task: TaskLike | None = None,
         split: Split = "train",
         horizon: int | None = None,
         max_episode_steps: int | None = None,
@@ -87,8 +87,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._elapsed = np.zeros(num_envs, dtype=np.int64)
         self._needs_reset = np.ones(num_envs, dtype=bool)
         self._started = False
-        self._frame_size = (width, height)
-        self._renderer: Any = None
+        self._frames = Frames(self.family, width, height)
 
     @property
     def task(self) -> np.ndarray:
@@ -153,13 +152,12 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """A frame (height, width, 3) uint8 of every environment; None without a render mode."""
         if self.render_mode is None:
             return None
-        return tuple(self._frame(row) for row in range(self.num_envs))
+        qpos = self._simulator.state.qpos
+        return tuple(self._frames.frame(row, qpos[row], self._goal[row]) for row in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release the renderer, if there is one."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        self._frames.close()
 
     def _rows_to_reset(self, options: dict[str, Any] | None) -> np.ndarray:
         mask = None if options is None else options.get("reset_mask")
@@ -177,7 +175,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def _start(self, rows: np.ndarray, tasks: Tasks | None) -> np.ndarray:
         """Begin an episode in some rows; returns the observations (num_envs, obs) of all."""
-        rngs = [self._rng(row) for row in rows]
+        rngs = [self._rng(row) for row in rows.tolist()]
         for row, rng in zip(rows, rngs, strict=True):
             fixed = None if tasks is None else tasks[row]
             self._goal[row] = episode_task(self.family, None, fixed, self._split, rng).goal[0]
