@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+
+from metarl.policies import ObsNormaliser, normaliser_from_tensors
 
 from .algorithms.maml_trpo import MetaParams
 
@@ -28,6 +29,8 @@ class TrainState:
     """Environment steps taken so far."""
     wall_s: float
     """Wall time spent in iterations so far (s)."""
+    normaliser: ObsNormaliser | None = None
+    """Observation scaling of the policy."""
 
 
 def save_checkpoint(path: Path, state: TrainState, env_name: str, protocol: str) -> None:
@@ -41,8 +44,10 @@ def save_checkpoint(path: Path, state: TrainState, env_name: str, protocol: str)
         "wall_s": state.wall_s,
         "theta": state.meta.theta,
         "step_size": state.meta.step_size,
-        "crc": _crc(state.meta.theta, state.meta.step_size),
+        "obs_mean": torch.tensor(state.normaliser.mean if state.normaliser else ()),
+        "obs_std": torch.tensor(state.normaliser.std if state.normaliser else ()),
     }
+    content["crc"] = _crc(content)
     buffer = io.BytesIO()
     torch.save(content, buffer)
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
@@ -72,9 +77,15 @@ def load_checkpoint(path: Path, env_name: str, protocol: str, n_params: int) -> 
         found = (content["env"], content["protocol"])
         theta, step_size = content["theta"], content["step_size"]
         state = TrainState(
-            int(content["iteration"]), MetaParams(theta, step_size), int(content["env_steps"]), float(content["wall_s"])
+            iteration=int(content["iteration"]),
+            meta=MetaParams(theta, step_size),
+            env_steps=int(content["env_steps"]),
+            wall_s=float(content["wall_s"]),
+            normaliser=normaliser_from_tensors(content["obs_mean"], content["obs_std"])
+            if len(content["obs_mean"])
+            else None,
         )
-        intact = content["format"] == FORMAT and content["crc"] == _crc(theta, step_size)
+        intact = content["format"] == FORMAT and content["crc"] == _crc(content)
     except OSError:
         raise
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
@@ -94,8 +105,8 @@ def load_checkpoint(path: Path, env_name: str, protocol: str, n_params: int) -> 
     return state
 
 
-def _crc(*tensors: Tensor) -> int:
+def _crc(content: dict[str, Any]) -> int:
     crc = 0
-    for tensor in tensors:
-        crc = zlib.crc32(tensor.detach().contiguous().numpy().tobytes(), crc)
-    return crc
+    for name in ("theta", "step_size", "obs_mean", "obs_std"):
+        crc = zlib.crc32(content[name].detach().contiguous().numpy().tobytes(), crc)
+    return zlib.crc32(repr([content[name] for name in ("iteration", "env_steps", "wall_s")]).encode(), crc)

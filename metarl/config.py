@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from metarl.envs import Family, ProtocolName, make_family
-from metarl.policies import Activation, GaussianMLP
+from metarl.policies import Activation, GaussianMLP, ObsNormaliser
 
 from .algorithms.maml_trpo import MAMLTRPO
 
@@ -57,6 +57,8 @@ class PolicyConfig:
     """Initial standard deviation of an action, in units of its range [-1, 1]. Paper: 1."""
     min_std: float = 1e-6
     """Floor of the standard deviation."""
+    normalise_obs: bool = False
+    """Scale observations by their mean and standard deviation under random actions, measured once before training."""
 
     def __post_init__(self) -> None:
         if not self.min_std > 0 or not self.init_std >= self.min_std:
@@ -64,7 +66,7 @@ class PolicyConfig:
                 f"init_std {self.init_std} and min_std {self.min_std} must satisfy 0 < min_std <= init_std"
             )
 
-    def make(self, family: Family) -> GaussianMLP:
+    def make(self, family: Family, normaliser: ObsNormaliser | None = None) -> GaussianMLP:
         """A policy of the family's dimensions."""
         return GaussianMLP(
             obs_dim=family.spec.obs_dim,
@@ -73,6 +75,7 @@ class PolicyConfig:
             activation=self.activation,
             init_log_std=math.log(self.init_std),
             min_log_std=math.log(self.min_std),
+            normaliser=normaliser,
         )
 
 

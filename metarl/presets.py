@@ -58,7 +58,7 @@ def _paper(env_name: str, protocol: ProtocolName) -> TrainConfig:
 def _default(env_name: str, protocol: ProtocolName) -> TrainConfig:
     config = TrainConfig(
         env=EnvConfig(name=env_name, protocol=protocol),
-        policy=PolicyConfig(hidden_sizes=(100, 100), activation="tanh", init_std=1.0),
+        policy=PolicyConfig(hidden_sizes=(100, 100), activation="tanh", init_std=1.0, normalise_obs=True),
         algo=MAMLTRPO(inner_lr=0.1, gae_lambda=0.95, discount=0.99, max_kl=0.02, surrogate="log_prob"),
         iterations=200,
         meta_batch=40,

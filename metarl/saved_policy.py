@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from metarl.envs.registration import gym_id
-from metarl.policies import GaussianMLP
+from metarl.policies import GaussianMLP, normaliser_from_tensors
 
 from .config import EnvConfig, PolicyConfig, TrainConfig, config_from_dict, config_to_dict
 from .runs import read_json, versions, write_atomic
@@ -40,6 +40,9 @@ def save_policy(
     for an initialisation. extra: more facts for config.json.
     """
     named = {name: value.contiguous().clone() for name, value in policy.layout.unflatten(theta.detach()).items()}
+    if policy.normaliser is not None:
+        named["obs_mean"] = torch.tensor(policy.normaliser.mean)
+        named["obs_std"] = torch.tensor(policy.normaliser.std)
     if step_size is not None:
         named["inner_step_size"] = step_size.detach().clone()
     record = {
@@ -118,8 +121,10 @@ def load_policy(folder: str | Path) -> SavedPolicy:
         if record["format"] != FORMAT:
             raise ValueError(f"format {record['format']} is unknown; this version of metarl reads {FORMAT}")
         env = config_from_dict(EnvConfig(), record["env"], "env")
-        network = config_from_dict(PolicyConfig(), record["policy"], "policy").make(env.make())
         named = load_file(path / "model.safetensors")
+        scaling = (named.pop("obs_mean", None), named.pop("obs_std", None))
+        normaliser = None if scaling[0] is None or scaling[1] is None else normaliser_from_tensors(*scaling)
+        network = config_from_dict(PolicyConfig(), record["policy"], "policy").make(env.make(), normaliser)
         step_size = named.pop("inner_step_size", None)
         theta = network.layout.flatten(named)
     except (KeyError, TypeError, ValueError, SafetensorError) as error:

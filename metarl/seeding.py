@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     RECORD = 7
     ADAPT = 8
     RANDOM_INIT = 9
+    NORMALISER = 10
 
 
 def seed_for(seed: int, purpose: Purpose, *index: int) -> np.random.SeedSequence:

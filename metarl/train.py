@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from metarl.envs import Family
-from metarl.policies import GaussianPolicy
+from metarl.policies import GaussianPolicy, measure_normaliser
 
 from .algorithms.maml_trpo import MetaParams, adapt_tasks, init_meta_params, update
 from .checkpoint import TrainState, load_checkpoint, save_checkpoint
@@ -68,11 +68,21 @@ def make_collector(config: TrainConfig, family: Family, policy: GaussianPolicy, 
     return Collector(family, policy, config.meta_batch, config.trajectories, workers)
 
 
-def initial_state(config: TrainConfig, policy: GaussianPolicy) -> TrainState:
-    """The state before the first iteration."""
+def initial_state(config: TrainConfig, family: Family, workers: Workers) -> TrainState:
+    """The state before the first iteration, with the observation scaling measured if the policy wants it."""
+    policy = config.policy.make(family)
     seed = int(seed_for(config.seed, Purpose.INIT).generate_state(1)[0])
-    theta = policy.init(torch.Generator().manual_seed(seed))
-    return TrainState(0, init_meta_params(config.algo, theta), 0, 0.0)
+    meta = init_meta_params(config.algo, policy.init(torch.Generator().manual_seed(seed)))
+    if not config.policy.normalise_obs:
+        return TrainState(0, meta, 0, 0.0)
+    tasks = family.tasks.sample(config.meta_batch, generator_for(config.seed, Purpose.NORMALISER), "train")
+    noise_only = torch.zeros(policy.layout.size)
+    noise_only[policy.layout.slices["log_std"]] = policy.init_log_std
+    collector = make_collector(config, family, policy, workers)
+    rollout = collector.collect(
+        noise_only.expand(config.meta_batch, -1), tasks, seed_for(config.seed, Purpose.NORMALISER)
+    )
+    return TrainState(0, meta, rollout.n_steps, 0.0, measure_normaliser(rollout.obs, rollout.valid))
 
 
 def meta_iteration(
@@ -107,7 +117,7 @@ def meta_iteration(
     seed = seed_for(config.seed, Purpose.CURVATURE, it)
     meta, info = update(algo, policy, state.meta, support, batches, seed, workers, watch)
     elapsed = time.perf_counter() - start
-    after = TrainState(it + 1, meta, state.env_steps + n_steps, state.wall_s + elapsed)
+    after = TrainState(it + 1, meta, state.env_steps + n_steps, state.wall_s + elapsed, state.normaliser)
     record = IterationRecord(
         iteration=it,
         return_before=returns[0],
@@ -190,11 +200,11 @@ def _loop(
     on_iteration: Callable[[IterationRecord], None] | None,
 ) -> None:
     family = config.env.make()
-    policy = config.policy.make(family)
-    state = state or initial_state(config, policy)
+    workers = Workers(n_threads)
+    state = state or initial_state(config, family, workers)
+    policy = config.policy.make(family, state.normaliser)
     if on_start is not None:
         on_start(config, state, run)
-    workers = Workers(n_threads)
     saved = state.iteration if run.checkpoint.exists() else -1
 
     def save() -> None:

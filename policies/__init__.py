@@ -4,6 +4,7 @@ from .baseline import baseline_features, ridge_baseline
 from .closed_form import ClosedFormMLP, ClosedFormSurrogate, Surrogate
 from .distributions import gaussian_entropy, gaussian_kl, gaussian_log_prob
 from .gaussian_mlp import Activation, GaussianMLP
+from .normaliser import ObsNormaliser, measure_normaliser, normaliser_from_tensors
 from .params import ParamLayout
 from .policy import GaussianPolicy, actor_from_distribution
 
@@ -13,6 +14,7 @@ __all__ = [
     "ClosedFormSurrogate",
     "GaussianMLP",
     "GaussianPolicy",
+    "ObsNormaliser",
     "ParamLayout",
     "Surrogate",
     "actor_from_distribution",
@@ -20,5 +22,7 @@ __all__ = [
     "gaussian_entropy",
     "gaussian_kl",
     "gaussian_log_prob",
+    "measure_normaliser",
+    "normaliser_from_tensors",
     "ridge_baseline",
 ]

@@ -4,7 +4,8 @@ Autograd gets the same products by differentiating its own graph; here the forwa
 product is a handful of matrix products on it (Pearlmutter 1994, "Fast exact multiplication by the Hessian": R{.} is
 the derivative along a direction v of the parameters).
 
-Notation: h_0 = obs, z_l = h_l W_l + b_l, h_{l+1} = phi(z_l), mean = z_L; s = log_std, e = (a - mean) / std^2,
+Notation: h_0 = normalised obs, z_l = h_l W_l + b_l, h_{l+1} = phi(z_l), mean = z_L; s = log_std,
+e = (a - mean) / std^2,
 k = (a - mean)^2 / std^2 - 1, so that d log pi / d mean = e and d log pi / d s = k.
 """
 
@@ -34,8 +35,8 @@ class ClosedFormMLP:
         named = policy.layout.unflatten(params)
         self.weights = [named[f"weight_{i}"] for i in range(self.n_layers)]
         self.log_std = policy.effective_log_std(named["log_std"])
-        self.log_std_free = (named["log_std"] > policy.min_log_std).to(params.dtype)
-        self.h = [obs]
+        self.log_std_free = (named["log_std"] >= policy.min_log_std).to(params.dtype)
+        self.h = [policy.inputs(obs)]
         for i in range(self.n_layers):
             z = torch.addmm(named[f"bias_{i}"], self.h[-1], self.weights[i])
             self.h.append(activate_(z, policy.activation) if i < self.n_layers - 1 else z)
@@ -47,7 +48,9 @@ class ClosedFormMLP:
         """phi'(z_l) of the hidden layers."""
         if self._dphi is None:
             if self.policy.activation == "tanh":
-                self._dphi = [torch.addcmul(torch.ones((), dtype=h.dtype), h, h, value=-1) for h in self.h[1:]]
+                self._dphi = [
+                    torch.addcmul(torch.ones((), dtype=h.dtype, device=h.device), h, h, value=-1) for h in self.h[1:]
+                ]
             else:
                 self._dphi = [(h > 0).to(h.dtype) for h in self.h[1:]]
         return self._dphi
@@ -128,6 +131,7 @@ class ClosedFormSurrogate(ClosedFormMLP):
         self.inv_var = (-2 * self.log_std).exp()
         self.e = difference * self.inv_var
         self.k = difference * self.e - 1
+        self.kept = False
 
     def gradient(self, keep: bool = False) -> Float[Tensor, " P"]:
         """dL/dparams (P,); keep stores what `hvp` needs."""
@@ -136,7 +140,9 @@ class ClosedFormSurrogate(ClosedFormMLP):
         return gradient
 
     def hvp(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
-        """(d^2 L / dparams^2) v; `gradient(keep=True)` comes first."""
+        """(d^2 L / dparams^2) v; `gradient(keep=True)` comes first (else RuntimeError)."""
+        if not self.kept:
+            raise RuntimeError("call gradient(keep=True) before hvp")
         named = self.policy.layout.unflatten(v)
         out = torch.empty_like(v)
         views = self.policy.layout.unflatten(out)

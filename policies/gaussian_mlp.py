@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .normaliser import ObsNormaliser
 from .params import ParamLayout
 
 Activation = Literal["tanh", "relu"]
@@ -34,6 +35,8 @@ class GaussianMLP:
     """Initial log standard deviation; actions are in [-1, 1]."""
     min_log_std: float = math.log(1e-6)
     """Floor of the log standard deviation."""
+    normaliser: ObsNormaliser | None = None
+    """Scaling of the observation before the first layer; None for raw observations."""
 
     def __post_init__(self) -> None:
         if self.activation not in ("tanh", "relu"):
@@ -68,13 +71,17 @@ class GaussianMLP:
         self, params: Float[Tensor, "task P"], obs: Float[Tensor, "task batch obs"]
     ) -> tuple[Float[Tensor, "task batch act"], Float[Tensor, "task act"]]:
         named = self.layout.unflatten(params)
-        h = obs
+        h = self.inputs(obs)
         n_layers = len(self.sizes) - 1
         for i in range(n_layers):
             h = torch.baddbmm(named[f"bias_{i}"].unsqueeze(-2), h, named[f"weight_{i}"])
             if i < n_layers - 1:
                 h = torch.tanh(h) if self.activation == "tanh" else torch.relu(h)
         return h, self.effective_log_std(named["log_std"])
+
+    def inputs(self, obs: Float[Tensor, "*batch obs"]) -> Float[Tensor, "*batch obs"]:
+        """What the first layer sees."""
+        return obs if self.normaliser is None else self.normaliser(obs)
 
     def effective_log_std(self, log_std: Float[Tensor, "*task act"]) -> Float[Tensor, "*task act"]:
         """The log standard deviation with its floor."""
@@ -89,7 +96,7 @@ class GaussianMLP:
         biases = [named[f"bias_{i}"].unsqueeze(-2) for i in range(n_layers)]
 
         def mean(obs: Tensor) -> Tensor:
-            h = obs
+            h = self.inputs(obs)
             for i in range(n_layers):
                 h = torch.baddbmm(biases[i], h, weights[i])
                 if i < n_layers - 1:

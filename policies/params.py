@@ -36,7 +36,7 @@ class ParamLayout:
         """Views of the flat vector, each (*task, *shape); differentiable."""
         if flat.shape[-1] != self.size:
             raise ValueError(f"parameter vector has {flat.shape[-1]} entries, this policy has {self.size}")
-        return {name: flat[..., self.slices[name]].reshape(*flat.shape[:-1], *shape) for name, shape in self.entries}
+        return {name: flat[..., self.slices[name]].reshape((*flat.shape[:-1], *shape)) for name, shape in self.entries}
 
     def flatten(self, named: Mapping[str, Tensor]) -> Float[Tensor, " P"]:
         """Named parameters of one task as a flat vector. ValueError lists what is missing or misshapen."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from .params import ParamLayout
 
 
+@runtime_checkable
 class GaussianPolicy(Protocol):
     """A policy a ~ N(mean(obs; params), diag(exp(log_std(params)))^2) with functional parameters."""
 

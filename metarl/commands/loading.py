@@ -36,7 +36,7 @@ def load_run(path: Path) -> LoadedRun:
     run, config = open_run(path)
     state = load_state(run, config)
     family = config.env.make()
-    return LoadedRun(run, config, family, config.policy.make(family), state)
+    return LoadedRun(run, config, family, config.policy.make(family, state.normaliser), state)
 
 
 def check_writable(folder: Path) -> None:
