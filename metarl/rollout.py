@@ -13,6 +13,7 @@ from torch import Tensor
 from metarl.envs import Family, Simulator, Tasks
 from metarl.policies import GaussianPolicy
 
+from .seeding import children
 from .workers import Workers
 
 
@@ -93,7 +94,7 @@ class Collector:
             terminated=np.zeros(shape[:2], bool),
         )
         std = log_std.exp().numpy() * (0.0 if deterministic else 1.0)
-        seeds = seed.spawn(self.n_tasks)
+        seeds = children(seed, self.n_tasks)
         diverged_before = sum(simulator.n_diverged for simulator in self._simulators)
 
         def run(i: int) -> None:

@@ -34,3 +34,10 @@ def seed_for(seed: int, purpose: Purpose, *index: int) -> np.random.SeedSequence
 def generator_for(seed: int, purpose: Purpose, *index: int) -> np.random.Generator:
     """A numpy generator on `seed_for`."""
     return np.random.default_rng(seed_for(seed, purpose, *index))
+
+
+def children(seed: np.random.SeedSequence, n: int) -> list[np.random.SeedSequence]:
+    """The first n children of a seed; the same ones each time, where `spawn` goes on counting inside the seed."""
+    return [
+        np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i), pool_size=seed.pool_size) for i in range(n)
+    ]

@@ -23,6 +23,7 @@ from metarl.linalg import backtracking_line_search, conjugate_gradient
 from metarl.losses import Linearise, Linearised, TaskBatch, linearise_with, mean_kl
 from metarl.outer import InnerStep, pull_back, push_forward
 from metarl.policies import GaussianPolicy, Surrogate
+from metarl.seeding import children
 from metarl.stopwatch import Stopwatch
 from metarl.workers import Workers
 
@@ -197,7 +198,7 @@ class FisherProduct:
         self.meta = meta
         self.workers = workers
         linearise = linearise_with(policy)
-        rngs = [np.random.default_rng(child) for child in seed.spawn(len(query))]
+        rngs = [np.random.default_rng(child) for child in children(seed, len(query))]
 
         def prepare(i: int) -> tuple[list[InnerStep], Linearised, Tensor]:
             steps = []
