@@ -1,0 +1,85 @@
+"""The ridge value baseline against numpy's least squares."""
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.policies import baseline_features, ridge_baseline
+
+
+def normal(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def prefix_mask(lengths: list[int], time: int) -> torch.Tensor:
+    return torch.arange(time) < torch.tensor(lengths)[:, None]
+
+
+def test_features_by_hand():
+    features = baseline_features(torch.tensor([[[2.0, -30.0], [-1.0, 0.5]]], dtype=torch.float64))
+    expected = [
+        [2.0, -10.0, 4.0, 100.0, 0.0, 0.0, 0.0, 1.0],
+        [-1.0, 0.5, 1.0, 0.25, 1e-2, 1e-4, 1e-6, 1.0],
+    ]
+    torch.testing.assert_close(features[0], torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("coefficient", [1e-5, 0.3, 20.0])
+def test_values_are_those_of_least_squares_with_the_ridge_as_extra_rows(coefficient):
+    """min |X w - y|^2 + c |w|^2 is least squares on X with sqrt(c) I below it and y with zeros."""
+    obs, target = normal(4, 12, 3, seed=0), normal(4, 12, seed=1)
+    valid = prefix_mask([12, 5, 1, 9], 12)
+    features = baseline_features(obs).numpy()
+    x, y = features[valid.numpy()], target[valid].numpy()
+    n = x.shape[1]
+    rows, zeros = np.sqrt(coefficient) * np.eye(n), np.zeros(n)
+    weights = np.linalg.lstsq(np.concatenate([x, rows]), np.concatenate([y, zeros]), rcond=None)[0]
+    values = ridge_baseline(obs, target, valid, coefficient)
+    torch.testing.assert_close(values, torch.from_numpy(features @ weights), rtol=1e-6, atol=1e-8)
+
+
+def test_a_value_that_is_linear_in_the_features_is_recovered():
+    obs = normal(10, 50, 3, seed=0)
+    weights = normal(10, seed=1)
+    target = baseline_features(obs) @ weights
+    values = ridge_baseline(obs, target, torch.ones(10, 50, dtype=torch.bool))
+    torch.testing.assert_close(values, target, rtol=0, atol=1e-4)
+
+
+def test_invalid_steps_do_not_influence_the_fit():
+    obs, target, valid = normal(4, 12, 3, seed=0), normal(4, 12, seed=1), prefix_mask([12, 5, 1, 9], 12)
+    garbage_obs, garbage_target = obs.clone(), target.clone()
+    garbage_obs[~valid] = 7.0
+    garbage_target[~valid] = 1e6
+    values, other = ridge_baseline(obs, target, valid), ridge_baseline(garbage_obs, garbage_target, valid)
+    assert torch.equal(values[valid], other[valid])
+
+
+def test_repeated_and_constant_observations_survive():
+    """Features that are equal or constant make X^T X singular; the ridge term alone keeps it solvable."""
+    obs = normal(3, 20, 1, seed=0).expand(3, 20, 2).clone()
+    obs = torch.cat([obs, torch.ones(3, 20, 2, dtype=torch.float64)], dim=-1)
+    target = 2 * obs[..., 0] - 3
+    values = ridge_baseline(obs, target, torch.ones(3, 20, dtype=torch.bool))
+    torch.testing.assert_close(values, target, rtol=0, atol=1e-4)
+
+
+def test_a_singular_system_is_solved_with_more_ridge():
+    obs, target = torch.zeros(2, 6, 3, dtype=torch.float64), normal(2, 6, seed=1)
+    obs[..., 0] = 1.0
+    values = ridge_baseline(obs, target, torch.ones(2, 6, dtype=torch.bool), coefficient=0.0)
+    assert torch.isfinite(values).all()
+
+
+def test_fewer_steps_than_features_survive():
+    obs, target = normal(2, 5, 4, seed=0), normal(2, 5, seed=1)
+    valid = prefix_mask([1, 1], 5)
+    values = ridge_baseline(obs, target, valid)
+    assert torch.isfinite(values).all()
+    torch.testing.assert_close(values[valid], target[valid], rtol=0, atol=1e-3)
+
+
+def test_values_have_the_dtype_of_the_target():
+    obs, valid = normal(2, 5, 4, seed=0).float(), torch.ones(2, 5, dtype=torch.bool)
+    assert ridge_baseline(obs, torch.ones(2, 5), valid).dtype == torch.float32
+    assert ridge_baseline(obs, torch.ones(2, 5, dtype=torch.float64), valid).dtype == torch.float64
