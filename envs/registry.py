@@ -27,7 +27,7 @@ _FAMILIES: dict[str, str | type[Family]] = {
 # What Gymnasium's ids can be made of.
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
-FamilyClass = TypeVar("FamilyClass", bound="type[Family]")
+FamilyClass = TypeVar("FamilyClass", bound=type)
 
 
 def register(family: FamilyClass) -> FamilyClass:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 import pytest
+
 from metarl.envs import PROTOCOLS, Family, MetaEnv, Simulator, State, Tasks, family_names, make_family
 
 N_TASKS, N_ENVS, N_STEPS = 3, 2, 12

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from metarl.envs import PROTOCOLS, MetaEnv, MetaVectorEnv, family_class, family_names
-from metarl.envs.registration import gym_id
 
 import metarl  # noqa: F401  (registers the ids)
+from metarl.envs import PROTOCOLS, MetaEnv, MetaVectorEnv, family_class, family_names
+from metarl.envs.registration import gym_id
 
 NAMES_AND_PROTOCOLS = [(name, protocol) for name in family_names() for protocol in PROTOCOLS]
 

@@ -11,9 +11,9 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
-from metarl.envs import Simulator, make_family
 
 import metarl  # noqa: F401  (registers the ids)
+from metarl.envs import Simulator, make_family
 
 
 @contextmanager

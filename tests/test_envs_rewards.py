@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from metarl.envs import Family, State, make_family
 
 ACTION_6 = np.array([[0.5, -0.5, 1.0, 0.0, 0.0, 0.0]])  # |a|^2 = 1.5
