@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
+
 from metarl.envs import Marker
 
 from .episode import Episode

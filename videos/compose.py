@@ -15,6 +15,7 @@ TEXT_RGB = (240, 243, 248)
 LABEL_RGB = (146, 156, 176)
 GOOD_RGB = (108, 214, 138)
 BAD_RGB = (255, 122, 104)
+GOAL_RGB = (255, 150, 122)
 TRAIL_RGB = (33, 69, 133)
 GAP_PX = 4
 
@@ -62,7 +63,7 @@ def banner(headline: str, subtitle: str, width: int) -> UInt8[np.ndarray, "bar w
     draw = ImageDraw.Draw(bar)
     margin = size // 2
     shown = fitted(headline, size + 1, width - 2 * margin)
-    draw.text((margin, size), shown, TEXT_RGB, _font(size + 1), anchor="lm")
+    draw.text((margin, size), shown, GOAL_RGB, _font(size + 1), anchor="lm")
     room = width - 3 * margin - int(_font(size + 1).getlength(shown))
     if _font(size - 2).getlength(subtitle) <= room:
         draw.text((width - margin, size), subtitle, LABEL_RGB, _font(size - 2), anchor="rm")
@@ -109,7 +110,7 @@ def even(frame: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "even_
     return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else frame
 
 
-def fitted(text: str, size: int, width_px: float) -> str:
+def fitted(text: str, size: int, width_px: int | float) -> str:
     """The text, shortened with dots to fit width_px at a font size in pixels."""
     font = _font(size)
     if font.getlength(text) <= width_px:

@@ -19,6 +19,7 @@ from PIL import Image
 
 GIF_MAX_FPS = 25.0  # browsers slow down what is much faster
 _GIF_COLOURS = 128
+_PALETTE_FRAMES = 8
 
 
 @contextlib.contextmanager
@@ -50,7 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def mp4_writer(path: Path, width: int, height: int, fps: float) -> Iterator[Mp4Frames]:
+def mp4_writer(path: Path, width: int, height: int, fps: int | float) -> Iterator[Mp4Frames]:
     """Write an H.264 MP4 that plays everywhere (yuv420p, index at the front); complete or not there at all.
 
     width, height: of the frames, even. fps: frames a second of playing time.
@@ -97,7 +98,7 @@ class Mp4Frames:
         self.count += 1
 
 
-def write_gif(frames: Sequence[UInt8[np.ndarray, "height width 3"]], path: Path, fps: float) -> None:
+def write_gif(frames: Sequence[UInt8[np.ndarray, "height width 3"]], path: Path, fps: int | float) -> None:
     """Write a GIF that loops, with one palette for all frames; complete or not there at all.
 
     fps: at most GIF_MAX_FPS; rounded to the hundredths of a second in which GIF counts a frame's duration.
@@ -105,7 +106,7 @@ def write_gif(frames: Sequence[UInt8[np.ndarray, "height width 3"]], path: Path,
     """
     if not frames or not 0 < fps <= GIF_MAX_FPS:
         raise ValueError(f"a GIF needs frames and at most {GIF_MAX_FPS:g} a second; got {len(frames)} at {fps:g}")
-    sample = np.concatenate([frames[0], frames[len(frames) // 2], frames[-1]])
+    sample = np.concatenate([frames[i] for i in np.linspace(0, len(frames) - 1, _PALETTE_FRAMES).astype(int)])
     palette = Image.fromarray(sample).quantize(_GIF_COLOURS, method=Image.Quantize.MEDIANCUT)
     images = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
     duration_ms = 10 * round(100 / fps)
@@ -130,6 +131,6 @@ def shrink(frame: UInt8[np.ndarray, "height width 3"], max_width: int) -> UInt8[
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
 
 
-def stride_for(fps: float, max_fps: float) -> int:
+def stride_for(fps: int | float, max_fps: int | float) -> int:
     """Every how many frames to keep so that fps / stride is at most max_fps."""
     return max(1, int(np.ceil(fps / max_fps - 1e-9)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+
 from metarl.envs import Family, Simulator, Tasks
 
 Act = Callable[[np.ndarray], np.ndarray]
@@ -17,8 +18,8 @@ Act = Callable[[np.ndarray], np.ndarray]
 class Episode:
     """What happened, state by state; `time` counts control steps taken."""
 
-    qpos: Float[np.ndarray, "time+1 nq"]
-    """Generalised positions before each step and after the last one (m, rad, quaternions)."""
+    qpos: Float[np.ndarray, "state nq"]
+    """Generalised positions before each step and after the last one (m, rad, quaternions): time + 1 states."""
     obs: Float[np.ndarray, "time obs"]
     """What the policy saw before each step."""
     action: Float[np.ndarray, "time act"]

@@ -280,7 +280,7 @@ class RaycastRenderer:
         ambient = 0.46 + 0.16 * normal[:, 2]
         ambient = np.where(marker, ambient + 0.2, ambient)
         rim = 0.10 * (1.0 - np.clip(-(normal * ray).sum(axis=1), 0.0, 1.0)) ** 3
-        colour = self._colour[geom] * (ambient + 0.68 * lit)[:, None] + (0.22 * sharp + rim)[:, None]
+        colour = self._colour[geom] * np.minimum(ambient + 0.68 * lit, 1.06)[:, None] + (0.22 * sharp + rim)[:, None]
         return ids, colour.astype(np.float32)
 
     def _cast(self, source: np.ndarray, rays: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -396,7 +396,7 @@ def _checker(model: mujoco.MjModel, floor: int | None) -> tuple[np.ndarray, np.n
     # A repeat is two cells. texuniform: MuJoCo repeats per 2 m; otherwise over the plane's whole width.
     half_width_m = 1.0 if model.mat_texuniform[material] else float(model.geom_size[floor, 0]) or 1.0
     cell_m = half_width_m / repeat
-    return first.astype(np.float32), second.astype(np.float32), np.float32(cell_m)
+    return second.astype(np.float32), first.astype(np.float32), np.float32(cell_m)
 
 
 def _sky_colours(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:

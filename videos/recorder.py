@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
 from metarl.envs import Family
 
 from .camera import View, camera_tracks
@@ -21,7 +22,7 @@ from .render import Backend, Renderer, make_renderer
 from .scene import Scene, build_scene, root_positions
 
 MAX_FPS = 60.0
-GIF_MAX_WIDTH_PX = 720
+GIF_MAX_WIDTH_PX = 480
 
 Panel = tuple[str, Episode]
 """A title, such as "after 1 gradient step", and what happened."""

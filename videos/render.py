@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import mujoco
 import numpy as np
@@ -18,6 +18,7 @@ _logger = logging.getLogger(__name__)
 Backend = Literal["auto", "egl", "raycast"]
 
 
+@runtime_checkable
 class Renderer(Protocol):
     """Turns a state into a picture. Owns a resource: use it as a context manager or call `close`."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 from jaxtyping import Float
+
 from metarl.envs import Family, Marker
 
 FLOOR_RGB = (0.87, 0.89, 0.92), (0.70, 0.74, 0.80)
@@ -229,11 +230,11 @@ def _add_target(body: mujoco.MjsBody, radius_m: float, pole_m: float) -> None:
     for ring, (share, rgb) in enumerate(((1.0, GOAL_RGB), (0.68, GOAL_PALE_RGB), (0.36, GOAL_RGB))):
         half_height_m = 0.012 * radius_m * (ring + 1)
         _add_visual(
-            body, mujoco.mjtGeom.mjGEOM_CYLINDER, (share * radius_m, half_height_m, 0), (0, 0, half_height_m), rgb
+            body, mujoco.mjtGeom.mjGEOM_CYLINDER, (share * radius_m, half_height_m, 0.0), (0.0, 0.0, half_height_m), rgb
         )
     if pole_m:
-        _add_visual(body, mujoco.mjtGeom.mjGEOM_CAPSULE, (0.022, pole_m / 2, 0), (0, 0, pole_m / 2), GOAL_RGB)
-        _add_visual(body, mujoco.mjtGeom.mjGEOM_SPHERE, (0.08, 0, 0), (0, 0, pole_m), GOAL_RGB)
+        _add_visual(body, mujoco.mjtGeom.mjGEOM_CAPSULE, (0.022, pole_m / 2, 0.0), (0.0, 0.0, pole_m / 2), GOAL_RGB)
+        _add_visual(body, mujoco.mjtGeom.mjGEOM_SPHERE, (0.08, 0.0, 0.0), (0.0, 0.0, pole_m), GOAL_RGB)
 
 
 def _add_arrow(spec: mujoco.MjSpec, body: mujoco.MjsBody, length_m: float) -> None:
@@ -247,12 +248,12 @@ def _add_arrow(spec: mujoco.MjSpec, body: mujoco.MjsBody, length_m: float) -> No
     shaft = _add_visual(
         body,
         mujoco.mjtGeom.mjGEOM_CYLINDER,
-        (radius_m, shaft_m / 2, 0),
-        (-length_m / 2 + shaft_m / 2, 0, 0),
+        (radius_m, shaft_m / 2, 0.0),
+        (-length_m / 2 + shaft_m / 2, 0.0, 0.0),
         GOAL_RGB,
     )
     shaft.quat = (np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0)  # a cylinder lies along z
-    head = _add_visual(body, mujoco.mjtGeom.mjGEOM_MESH, (0, 0, 0), (length_m / 2 - head_m, 0, 0), GOAL_RGB)
+    head = _add_visual(body, mujoco.mjtGeom.mjGEOM_MESH, (0.0, 0.0, 0.0), (length_m / 2 - head_m, 0.0, 0.0), GOAL_RGB)
     head.meshname = "metarl_arrow_head"
 
 
