@@ -58,11 +58,18 @@ def task_batches(
     rollout: Rollout, discount: float, gae_lambda: float, workers: Workers, dtype: torch.dtype = torch.float32
 ) -> list[TaskBatch]:
     """Per task: ridge baseline, generalised advantages, standardised; then the valid steps as a flat batch."""
+    reward = rollout.reward.to(dtype)
+    # The recursions over time run for all tasks at once: they are many small steps.
+    returns = discounted_returns(reward, discount)
+
+    def fit(i: int) -> Tensor:
+        return ridge_baseline(rollout.obs[i], returns[i], rollout.valid[i])
+
+    value = torch.stack(workers.map(fit, range(len(reward))))
+    advantages = generalised_advantages(reward, value, rollout.valid, discount, gae_lambda)
 
     def batch(i: int) -> TaskBatch:
-        reward, valid = rollout.reward[i].to(dtype), rollout.valid[i]
-        value = ridge_baseline(rollout.obs[i], discounted_returns(reward, discount), valid)
-        advantage = standardised(generalised_advantages(reward, value, valid, discount, gae_lambda), valid)
+        valid = rollout.valid[i]
         all_valid = bool(valid.all())
 
         def flat(x: Tensor) -> Tensor:
@@ -73,14 +80,14 @@ def task_batches(
         return TaskBatch(
             obs=flat(rollout.obs[i]),
             action=action,
-            weight=flat(advantage) / n,
+            weight=flat(standardised(advantages[i], valid)) / n,
             log_prob_old=gaussian_log_prob(action, mean, log_std),
             mean_old=mean,
             log_std_old=log_std,
             row_weight=torch.full((n,), 1.0 / n, dtype=dtype),
         )
 
-    return workers.map(batch, range(len(rollout.reward)))
+    return workers.map(batch, range(len(reward)))
 
 
 @runtime_checkable
@@ -102,13 +109,22 @@ class Linearised(Protocol):
         ...
 
 
-Linearise = Callable[[Float[Tensor, " P"], TaskBatch, Surrogate], Linearised]
+@runtime_checkable
+class LinearisedPolicy(Linearised, Protocol):
+    """The same with the divergence that the trust region bounds."""
+
+    def kl(self, batch: TaskBatch) -> Float[Tensor, ""]:
+        """KL(policy that acted || policy at these parameters), averaged over the batch of the loss."""
+        ...
+
+
+Linearise = Callable[[Float[Tensor, " P"], TaskBatch, Surrogate], LinearisedPolicy]
 
 
 def linearise_with(policy: GaussianPolicy) -> Linearise:
     """How to differentiate a policy's loss: in closed form for the Gaussian MLP, by autograd for any other."""
     if isinstance(policy, GaussianMLP):
-        return lambda params, batch, kind: ClosedFormSurrogate(
+        return lambda params, batch, kind: ClosedForm(
             policy, params, batch.obs, batch.action, batch.weight, batch.log_prob_old, kind
         )
     return lambda params, batch, kind: AutogradSurrogate(policy, params, batch, kind)
@@ -159,8 +175,23 @@ class AutogradSurrogate:
             (product,) = torch.autograd.grad(gradient, self.params, v)
         return product
 
+    def kl(self, batch: TaskBatch) -> Float[Tensor, ""]:
+        with torch.no_grad():
+            return mean_kl(self.policy, self.params, batch)
+
+
+class ClosedForm(ClosedFormSurrogate):
+    """The closed form, with the divergence that the line search asks for."""
+
+    def kl(self, batch: TaskBatch) -> Float[Tensor, ""]:
+        return _kl_to(batch, self.mean, self.log_std)
+
 
 def mean_kl(policy: GaussianPolicy, params: Float[Tensor, " P"], batch: TaskBatch) -> Float[Tensor, ""]:
-    """KL(policy that acted || policy under params), averaged over the batch."""
+    """KL(policy that acted || policy under params), averaged over the batch; differentiable."""
     mean, log_std = policy.distribution(params[None], batch.obs[None])
-    return (gaussian_kl(batch.mean_old, batch.log_std_old, mean[0], log_std[0]) * batch.row_weight).sum()
+    return _kl_to(batch, mean[0], log_std[0])
+
+
+def _kl_to(batch: TaskBatch, mean: Float[Tensor, "n act"], log_std: Float[Tensor, " act"]) -> Float[Tensor, ""]:
+    return (gaussian_kl(batch.mean_old, batch.log_std_old, mean, log_std) * batch.row_weight).sum()

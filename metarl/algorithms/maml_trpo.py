@@ -20,7 +20,7 @@ from torch import Tensor
 
 from metarl.inner import adapt, sgd_step
 from metarl.linalg import backtracking_line_search, conjugate_gradient
-from metarl.losses import Linearise, Linearised, TaskBatch, linearise_with, mean_kl
+from metarl.losses import Linearise, Linearised, TaskBatch, linearise_with
 from metarl.outer import InnerStep, pull_back, push_forward
 from metarl.policies import GaussianPolicy, Surrogate
 from metarl.seeding import children
@@ -170,7 +170,7 @@ def meta_loss(
         )[-1]
         with torch.no_grad():
             outer = linearise(adapted, query[i], "ratio")
-            return torch.stack([outer.loss, mean_kl(policy, adapted, query[i])])
+            return torch.stack([outer.loss, outer.kl(query[i])])
 
     loss, kl = torch.stack(workers.map(one_task, range(len(query)))).mean(0).tolist()
     return loss, kl

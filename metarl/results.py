@@ -1,0 +1,240 @@
+"""Records of finished runs, and the README's tables made from them.
+
+python -m metarl.results record RUN      write results/ENV-PROTOCOL-PRESET-seedN.json from an evaluated run
+python -m metarl.results random          measure untrained policies in the paper's environments
+python -m metarl.results readme          rewrite the tables in README.md from results/
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .config import TrainConfig
+from .evaluate import adaptation_path
+from .metrics import read_metrics
+from .presets import PRESETS, preset
+from .runs import open_run, read_json, versions, write_atomic
+from .seeding import Purpose, generator_for, seed_for
+from .train import init_meta_params
+from .workers import Workers, core_count
+
+RESULTS = Path("results")
+BEGIN, END = "<!-- {name}: made by 'python -m metarl.results readme' -->", "<!-- end of {name} -->"
+
+# Returns printed or stored by Finn et al. 2017 (cbfinn/maml_rl, icml/*.pkl), after 0, 1, 2, 3 gradient steps.
+PAPER_MAML: dict[str, tuple[float, ...]] = {
+    "half-cheetah-dir": (-50.7, 293.2, 313.5, 315.7),
+    "half-cheetah-vel": (-129.5, -78.6, -66.6, -60.8),
+    "ant-vel": (30.6, 96.7, 100.1, 101.4),
+    "ant-dir": (8.7, 499.1, 500.7, 499.1),
+    "point-nav": (-40.4, -11.7, -3.3, -3.2),
+}
+# Untrained policies there, before adaptation: mean and 95 % interval.
+PAPER_RANDOM: dict[str, tuple[float, float]] = {
+    "half-cheetah-dir": (-35.7, 1.3),
+    "half-cheetah-vel": (-254.8, 36.0),
+    "ant-dir": (3.1, 4.1),
+    "ant-vel": (-78.6, 34.0),
+}
+
+
+def result_record(run_path: Path) -> dict[str, Any]:
+    """One JSON-ready record of an evaluated run: how it was made, its learning curve, its held-out returns."""
+    run, config = open_run(run_path)
+    if not run.evaluation.exists():
+        raise FileNotFoundError(f"{run_path} has not been evaluated; run: metarl evaluate {run_path}")
+    evaluation = read_json(run.evaluation)
+    made = read_json(run.config)
+    rows = read_metrics(run.path / "metrics.jsonl")
+    return {
+        "env": config.env.name,
+        "protocol": config.env.protocol,
+        "algorithm": "maml-trpo",
+        "preset": matching_preset(config),
+        "seed": config.seed,
+        "command": made["command"],
+        "evaluate_command": evaluation["command"],
+        "iterations": evaluation["iterations"],
+        "env_steps": evaluation["env_steps"],
+        "wall_s": evaluation["train_wall_s"],
+        "cores": core_count(),
+        "machine": platform.machine(),
+        "versions": made["versions"],
+        "config": made["config"],
+        "curve": [
+            {key: row[key] for key in ("iteration", "env_steps", "wall_s", "return_before", "return_after")}
+            for row in rows
+        ],
+        "heldout": {
+            "n_tasks": evaluation["n_tasks"],
+            "trajectories": evaluation["trajectories"],
+            "seed": evaluation["seed"],
+            "mean": evaluation["meta-trained"]["mean"],
+            "ci95": evaluation["meta-trained"]["ci95"],
+            "groups": evaluation["groups"],
+        },
+        "baselines": {
+            "random": evaluation["random initialisation"]["mean"],
+            "random_ci95": evaluation["random initialisation"]["ci95"],
+        },
+    }
+
+
+def matching_preset(config: TrainConfig) -> str:
+    """The preset a config is of, seed and number of iterations aside; "custom" if none."""
+    for name in PRESETS:
+        candidate = preset(config.env.name, name, config.env.protocol)
+        same = dataclasses.replace(
+            candidate,
+            seed=config.seed,
+            iterations=config.iterations,
+            checkpoint_every=config.checkpoint_every,
+        )
+        if same == config:
+            return name
+    return "custom"
+
+
+def random_returns(n_inits: int = 10, n_tasks: int = 40, trajectories: int = 20) -> dict[str, Any]:
+    """Returns of untrained policies of the paper's size in its environments, beside the paper's own.
+
+    The mean over goals and initialisations; the interval is over n_inits means, each of its own initialisation and
+    goals, since one initialisation's goals share its bias.
+    """
+    workers = Workers(0)
+    out: dict[str, Any] = {
+        "command": "python -m metarl.results random",
+        "protocol": "finn2017",
+        "n_initialisations": n_inits,
+        "n_tasks": n_tasks,
+        "trajectories": trajectories,
+        "versions": versions(),
+        "environments": {},
+    }
+    for name, (paper_mean, paper_ci) in PAPER_RANDOM.items():
+        config = preset(name, "paper")
+        family = config.env.make()
+        policy = config.policy.make(family)
+        means = []
+        spread = []
+        for seed in range(n_inits):
+            theta = policy.init(torch.Generator().manual_seed(seed))
+            tasks = family.tasks.sample(n_tasks, generator_for(seed, Purpose.EVAL_TASKS))
+            path = adaptation_path(
+                config.algo,
+                family,
+                policy,
+                init_meta_params(config.algo, theta),
+                tasks,
+                n_steps=0,
+                trajectories=trajectories,
+                seed=seed_for(seed, Purpose.EVAL),
+                workers=workers,
+            )
+            means.append(float(path.returns[0].mean()))
+            spread.append(float(1.96 * path.returns[0].std(ddof=1) / n_tasks**0.5))
+        mean = float(np.mean(means))
+        ci = float(1.96 * np.std(means, ddof=1) / n_inits**0.5)
+        out["environments"][name] = {
+            "mean": mean,
+            "ci95": ci,
+            "per_initialisation": means,
+            "per_initialisation_ci95": spread,
+            "paper_mean": paper_mean,
+            "paper_ci95": paper_ci,
+            "intervals_overlap": abs(mean - paper_mean) <= ci + paper_ci,
+        }
+    workers.close()
+    return out
+
+
+def results_table(records: Sequence[dict[str, Any]]) -> str:
+    """Markdown: held-out returns after 0 to 3 gradient steps beside the paper's after one, and what they cost."""
+    lines = [
+        "| environment | protocol | seed | before | 1 step | 2 steps | 3 steps | paper, 1 step | steps | wall time |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in sorted(records, key=lambda r: (r["env"], r["protocol"], r["preset"], r["seed"])):
+        held = r["heldout"]
+        cells = [f"{m:.1f} ± {c:.1f}" for m, c in zip(held["mean"], held["ci95"], strict=True)]
+        paper = f"{PAPER_MAML[r['env']][1]:g}" if r["protocol"] == "finn2017" and r["env"] in PAPER_MAML else ""
+        cost = f"{r['env_steps'] / 1e6:.1f} M | {r['wall_s'] / 60:.1f} min"
+        lines.append(f"| {r['env']} | {r['protocol']} | {r['seed']} | {' | '.join(cells)} | {paper} | {cost} |")
+    counts = {(r["heldout"]["n_tasks"], r["heldout"]["trajectories"]) for r in records}
+    lines.append("")
+    lines.append(
+        "Return an episode on held-out tasks, mean ± 95 % interval over tasks ("
+        + "; ".join(f"{n} tasks, {t} trajectories each" for n, t in sorted(counts))
+        + f"); wall time of training on {sorted({r['cores'] for r in records})[0]} cores. Commands:"
+    )
+    lines += ["", "```", *(f"{c}" for r in records for c in (r["command"], r["evaluate_command"])), "```"]
+    return "\n".join(lines)
+
+
+def random_table(record: dict[str, Any]) -> str:
+    """Markdown: untrained policies here and in the paper."""
+    lines = ["| environment (finn2017) | untrained policy here | in the paper |", "|---|---|---|"]
+    for name, row in record["environments"].items():
+        lines.append(
+            f"| {name} | {row['mean']:.1f} ± {row['ci95']:.1f} | {row['paper_mean']:.1f} ± {row['paper_ci95']:.1f} |"
+        )
+    lines.append("")
+    lines.append(f"{record['n_initialisations']} initialisations; `{record['command']}`.")
+    return "\n".join(lines)
+
+
+def readme_text(text: str, blocks: dict[str, str]) -> str:
+    """README text with each named block replaced. ValueError if a block's markers are missing."""
+    for name, content in blocks.items():
+        begin, end = BEGIN.format(name=name), END.format(name=name)
+        if begin not in text or end not in text:
+            raise ValueError(f"README.md has no markers for {name!r}: {begin} ... {end}")
+        head, rest = text.split(begin, 1)
+        tail = rest.split(end, 1)[1]
+        text = f"{head}{begin}\n{content}\n{end}{tail}"
+    return text
+
+
+def readme_blocks(folder: Path = RESULTS) -> dict[str, str]:
+    """The README's generated blocks from the records in a folder."""
+    records = [read_json(path) for path in sorted(folder.glob("*-seed*.json"))]
+    return {
+        "results": results_table(records),
+        "random returns": random_table(read_json(folder / "random-finn2017.json")),
+    }
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a subcommand; returns the exit code."""
+    if len(argv) == 2 and argv[0] == "record":
+        record = result_record(Path(argv[1]))
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"{record['env']}-{record['protocol']}-{record['preset']}-seed{record['seed']}.json"
+        write_atomic(path, json.dumps(record, indent=1) + "\n")
+        print(path)
+        return 0
+    if list(argv) == ["random"]:
+        RESULTS.mkdir(exist_ok=True)
+        record = random_returns()
+        write_atomic(RESULTS / "random-finn2017.json", json.dumps(record, indent=1) + "\n")
+        print(random_table(record))
+        return 0
+    if list(argv) == ["readme"]:
+        path = Path("README.md")
+        write_atomic(path, readme_text(path.read_text(), readme_blocks()))
+        return 0
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
