@@ -89,7 +89,7 @@ class MetaEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """Advance one control step with an action (act,) in [-1, 1], clipped; ValueError if it is not finite."""
         if self._task is None:
             raise gymnasium.error.ResetNeeded("cannot step before the first reset(); call reset() first")
-        result = self._simulator.step(checked_action(action, self.action_space.shape)[None, None])
+        result = self._simulator.step(checked_action(action, (self.family.spec.act_dim,))[None, None])
         self._elapsed += 1
         return (
             result.obs[0, 0],
@@ -99,7 +99,7 @@ class MetaEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             self._info(bool(result.diverged[0, 0])),
         )
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """The frame (height, width, 3) uint8 of the current state, the goal drawn in it; None without a render mode."""
         if self.render_mode is None:
             return None

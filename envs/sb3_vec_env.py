@@ -29,7 +29,7 @@ class MetaSB3VecEnv(VecEnv):
     def __init__(self, name: str, num_envs: int = 1, **kwargs: Any) -> None:
         self.vector_env = MetaVectorEnv(name, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
         super().__init__(num_envs, self.vector_env.single_observation_space, self.vector_env.single_action_space)
-        self._actions = np.zeros(self.vector_env.action_space.shape)
+        self._actions = np.zeros((num_envs, self.vector_env.family.spec.act_dim))
 
     def reset(self) -> np.ndarray:
         """Start an episode in every environment with the seeds and options set before; observations (env, obs)."""
@@ -57,11 +57,11 @@ class MetaSB3VecEnv(VecEnv):
         rows = _rows_of({key: value for key, value in info.items() if "final_" not in key}, self.num_envs)
         if done.any():
             final_rows = _rows_of(info["final_info"], self.num_envs)
-            for row in np.flatnonzero(done):
+            for row in np.flatnonzero(done).tolist():
                 self.reset_infos[row] = rows[row]
                 rows[row] = {**final_rows[row], "terminal_observation": info["final_obs"][row]}
-        for row, row_truncated in zip(rows, truncated & ~terminated, strict=True):
-            row["TimeLimit.truncated"] = bool(row_truncated)
+        for row_info, row_truncated in zip(rows, truncated & ~terminated, strict=True):
+            row_info["TimeLimit.truncated"] = bool(row_truncated)
         return obs, reward.astype(np.float32), done, rows
 
     def close(self) -> None:

@@ -42,8 +42,10 @@ class Tasks:
 class TaskDistribution(Protocol):
     """Where tasks come from. `sample` takes the generator as an argument, so that a seed decides everything."""
 
-    names: tuple[str, ...]
-    """Name of each goal component, with its unit, for captions and error messages."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each goal component, with its unit, for captions and error messages."""
+        ...
 
     def sample(self, n: int, rng: np.random.Generator, split: Split = "all") -> Tasks:
         """Draw n tasks from the training part, the held-out part or the whole distribution.

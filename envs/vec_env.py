@@ -102,16 +102,16 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         seed: one for the first environment, the others following by 1, or one each. ValueError for a wrong number of
         seeds, a mask of another shape, or a task outside the distribution.
         """
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
+        seeds = [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
         if seeds is not None and len(seeds) != self.num_envs:
             raise ValueError(f"got {len(seeds)} seeds for {self.num_envs} environments")
         rows = self._rows_to_reset(options)
-        for row in rows:
-            if seeds is not None and seeds[row] is not None:
-                self._rngs[row] = seeding.np_random(seeds[row])[0]
         tasks = self._fixed
         if options is not None and options.get("task") is not None:
             tasks = read_tasks(self.family.tasks, options["task"], self.num_envs)
+        for row in rows:
+            if seeds is not None and seeds[row] is not None:
+                self._rngs[row] = seeding.np_random(seeds[row])[0]
         obs = self._start(rows, tasks)
         self._started = True
         return obs, self._info(np.zeros(self.num_envs, dtype=bool), rows)
@@ -130,7 +130,9 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 f"the episodes of environments {np.flatnonzero(~active).tolist()} are over; reset them first with "
                 'reset(options={"reset_mask": ...}), or choose another autoreset_mode'
             )
-        result = self._simulator.step(checked_action(actions, self.action_space.shape)[:, None], active[:, None])
+        result = self._simulator.step(
+            checked_action(actions, (self.num_envs, self.family.spec.act_dim))[:, None], active[:, None]
+        )
         obs, terminated, diverged = result.obs[:, 0], result.terminated[:, 0], result.diverged[:, 0]
         self._elapsed += active
         truncated = (self._elapsed >= self.horizon) & active

@@ -223,7 +223,7 @@ def observed(family: Family, data: mujoco.MjData) -> np.ndarray:
 
 def test_diverged_row_is_contained(family: Family, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken row ends with reward 0 and is counted; the others do not notice, and the next reset works."""
-    monkeypatch.chdir(tmp_path)  # type: ignore[arg-type]
+    monkeypatch.chdir(tmp_path)
     actions = random_actions(family)
     straight = rollout(Simulator(family, N_TASKS, N_ENVS), actions)
     for bad in (np.nan, 1e6, 1e12):
@@ -249,7 +249,7 @@ def test_diverged_row_is_contained(family: Family, tmp_path: object, monkeypatch
             assert np.isfinite(step.obs).all()
         assert simulator.n_diverged == 1
         assert_same_bits(straight, rollout(simulator, actions))
-    assert not list(tmp_path.iterdir())  # type: ignore[attr-defined]  # MuJoCo's own handler writes MUJOCO_LOG.TXT
+    assert not list(tmp_path.iterdir())  # MuJoCo's own handler writes MUJOCO_LOG.TXT
 
 
 def test_actions_that_are_not_finite_are_refused(family: Family) -> None:

@@ -94,7 +94,7 @@ def test_task_comes_from_the_reset_then_the_constructor_then_the_split() -> None
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_sampled_tasks_are_of_the_split(split: str) -> None:
-    env = MetaEnv("half-cheetah-vel", split=split)  # type: ignore[arg-type]
+    env = MetaEnv("half-cheetah-vel", split=split)
     held_out = [int(env.reset()[1]["task"][0] / 2.0 * 50) % 5 == 2 for _ in range(60)]
     assert all(held_out) if split == "test" else not any(held_out)
 
@@ -180,9 +180,9 @@ def assert_same_infos(one: dict[str, Any], other: dict[str, Any]) -> None:
 def test_vector_environment_is_gymnasiums_loop(name: str, protocol: str, mode: AutoresetMode) -> None:
     """Bit for bit over several episodes: observations, rewards, ends, infos, tasks and autoreset."""
     n, horizon = 3, 7
-    ours = MetaVectorEnv(name, n, protocol, horizon=horizon, autoreset_mode=mode, n_threads=2)  # type: ignore[arg-type]
-    envs = [MetaEnv(name, protocol, horizon=horizon) for _ in range(n)]  # type: ignore[arg-type]
-    theirs = SyncVectorEnv([lambda env=env: env for env in envs], autoreset_mode=mode)  # type: ignore[misc]
+    ours = MetaVectorEnv(name, n, protocol, horizon=horizon, autoreset_mode=mode, n_threads=2)
+    envs = [MetaEnv(name, protocol, horizon=horizon) for _ in range(n)]
+    theirs = SyncVectorEnv([lambda env=env: env for env in envs], autoreset_mode=mode)
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
     rng = np.random.default_rng(0)
@@ -275,7 +275,7 @@ def test_render_gives_frames_that_change_with_the_state(name: str) -> None:
         env.step(np.ones(env.action_space.shape, np.float32))
     second = env.render()
     assert isinstance(first, np.ndarray)
-    assert first.shape == second.shape == (64, 96, 3)  # type: ignore[union-attr]
+    assert first.shape == second.shape == (64, 96, 3)
     assert first.dtype == np.uint8
     assert first.std() > 1
     assert (first != second).any()

@@ -22,7 +22,7 @@ def gymnasium_env(env_id: str, folder: Path, **kwargs: object) -> Iterator[gymna
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.chdir(folder)
         warnings.simplefilter("ignore", DeprecationWarning)
-        env = gymnasium.make(env_id, **kwargs).unwrapped  # type: ignore[arg-type]
+        env = gymnasium.make(env_id, **kwargs).unwrapped
         yield env
         env.close()
 

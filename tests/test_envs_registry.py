@@ -94,7 +94,7 @@ def test_users_family_runs_everywhere(registered: type[Family]) -> None:
     assert envs.reset(seed=0)[0].shape == (3, 2)
     frame_env = MetaEnv("hold-angle-2x", render_mode="rgb_array", width=64, height=64)
     frame_env.reset(seed=0)
-    assert frame_env.render().std() > 1  # type: ignore[union-attr]
+    assert frame_env.render().std() > 1
     frame_env.close()
 
 
@@ -141,7 +141,7 @@ def test_unknown_names_get_close_matches() -> None:
     with pytest.raises(ValueError, match="unknown environment 'walker'; there are: half-cheetah-dir, "):
         make_family("walker")
     with pytest.raises(ValueError, match="unknown protocol 'gym'; allowed: modern, finn2017"):
-        make_family("ant-dir", "gym")  # type: ignore[arg-type]
+        make_family("ant-dir", "gym")
 
 
 def test_every_public_name_of_the_package_exists() -> None:

@@ -21,7 +21,7 @@ N, HORIZON = 3, 6
 def test_it_is_dummy_vec_env_bit_for_bit(name: str, protocol: Any) -> None:
     ours = MetaSB3VecEnv(name, N, protocol=protocol, horizon=HORIZON, n_threads=2)
     envs = [MetaEnv(name, protocol, horizon=HORIZON) for _ in range(N)]
-    theirs = DummyVecEnv([lambda env=env: env for env in envs])  # type: ignore[misc]
+    theirs = DummyVecEnv([lambda env=env: env for env in envs])
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
     assert ours.seed(3) == theirs.seed(3)
@@ -64,7 +64,7 @@ def test_tasks_come_from_the_constructor_or_the_options() -> None:
         ({"task": 1.0}, [[1.0], [1.0]]),
         ([{"task": 1.0}, {"task": [0.25]}], [[1.0], [0.25]]),
     ):
-        vec.set_options(copy.deepcopy(options))  # type: ignore[arg-type]
+        vec.set_options(copy.deepcopy(options))
         vec.reset()
         assert [info["task"].tolist() for info in vec.reset_infos] == expected
     vec.set_options([{"task": 1.0}, {}])
@@ -80,7 +80,7 @@ def test_what_cannot_be_done_says_what_can() -> None:
         vec.env_method("foo")
     assert vec.get_attr("render_mode", [0]) == [None]
     assert not vec.has_attr("nonsense")
-    assert vec.env_is_wrapped(VecMonitor) == [False, False]  # type: ignore[arg-type]
+    assert vec.env_is_wrapped(VecMonitor) == [False, False]
 
 
 def test_frames() -> None:
