@@ -45,10 +45,10 @@ class View:
         return np.stack([width / 2 + focal * (offset @ right) / depth, height / 2 - focal * (offset @ up) / depth], 1)
 
 
-def camera_tracks(scene: Scene, roots: Sequence[Float[np.ndarray, "time 3"]], control_dt_s: float) -> list[list[View]]:
+def camera_tracks(scene: Scene, roots: Sequence[Float[np.ndarray, "_ 3"]], control_dt_s: float) -> list[list[View]]:
     """A view for every state of every episode, with one zoom for all, so that panels can be compared.
 
-    roots: per episode the root body's positions (m), as `scene.root_positions` gives them.
+    roots: per episode the root body's positions (time, 3) in m, as `scene.root_positions` gives them.
 
     Points are seen from above by a camera that stands still; planar robots from the side; others from a raised
     three-quarter view. A robot with a place to reach is framed together with it.
@@ -60,22 +60,29 @@ def camera_tracks(scene: Scene, roots: Sequence[Float[np.ndarray, "time 3"]], co
         still = View((0.0, 0.0, 0.0), distance_m, azimuth_deg=90.0, elevation_deg=-90.0)
         return [[still] * len(root) for root in roots]
     if scene.planar:
-        distance_m, azimuth_deg, elevation_deg = 4.2 * scene.size_m, 90.0, -10.0
+        zoom, lookat_z_m, azimuth_deg, elevation_deg = 4.2, 0.55 * scene.size_m, 90.0, -10.0
     else:
-        distance_m, azimuth_deg, elevation_deg = 3.7 * scene.size_m, 100.0, -32.0
-    goal_xy: np.ndarray | None = None
-    if scene.marker is not None and scene.marker.kind == "place":
-        goal_xy = np.array(scene.marker.xyz[:2])
-        distance_m += 0.9 * max(float(np.linalg.norm(root[0, :2] - goal_xy)) for root in roots)
-    lookat_z_m = 0.55 * scene.size_m if scene.planar else 0.35 * scene.size_m
-    tracks = []
-    for root in roots:
-        centre = root[:, :2] if goal_xy is None else (root[:, :2] + goal_xy) / 2
-        smooth = smooth_track(centre, control_dt_s)
-        tracks.append(
-            [View((float(x), float(y), lookat_z_m), distance_m, azimuth_deg, elevation_deg) for x, y in smooth]
-        )
-    return tracks
+        zoom, lookat_z_m, azimuth_deg, elevation_deg = 4.1, 0.2 * scene.size_m, 96.0, -44.0
+    centres = [_centre(scene, root) for root in roots]
+    apart_m = max(float(np.linalg.norm(c[0] - root[0, :2])) for c, root in zip(centres, roots, strict=True))
+    place = scene.marker is not None and scene.marker.kind == "place"
+    distance_m = zoom * scene.size_m + (1.8 if place else 0.6) * apart_m
+    return [
+        [
+            View((float(x), float(y), lookat_z_m), distance_m, azimuth_deg, elevation_deg)
+            for x, y in smooth_track(centre, control_dt_s)
+        ]
+        for centre in centres
+    ]
+
+
+def _centre(scene: Scene, root: Float[np.ndarray, "time 3"]) -> Float[np.ndarray, "time 2"]:
+    """Middle (m) of what is to be seen: the robot and its place, or the robot and the arrow ahead of it."""
+    xy = root[:, :2]
+    if scene.marker is None or scene.planar:
+        return xy
+    marker_xy = np.array(scene.marker.xyz[:2])
+    return (xy + marker_xy) / 2 if scene.marker.kind == "place" else xy + 0.45 * scene.size_m * marker_xy
 
 
 def smooth_track(xy: Float[np.ndarray, "time 2"], control_dt_s: float) -> Float[np.ndarray, "time 2"]:

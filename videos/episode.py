@@ -64,7 +64,10 @@ def run_episode(
         raise ValueError(f"horizon={horizon}: an episode needs at least 1 control step")
     simulator = Simulator(family, n_tasks=1, n_envs=1)
     obs = simulator.reset(Tasks(np.atleast_2d(np.asarray(goal, dtype=np.float64))), [rng])[0, 0]
-    qpos, seen, actions, rewards = [simulator.state.qpos[0].copy()], [], [], []
+    qpos = [simulator.state.qpos[0].copy()]
+    seen: list[np.ndarray] = []
+    actions: list[np.ndarray] = []
+    rewards: list[float] = []
     info: dict[str, list[float]] = {}
     terminated = diverged = False
     while len(rewards) < horizon and not terminated:

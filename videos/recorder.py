@@ -98,11 +98,14 @@ def record(
                     gif_frames.append(shrink(frame, GIF_MAX_WIDTH_PX))
                 if progress is not None:
                     progress(index + 1, len(times))
-        used = renderer.backend
-    if gif is not None:
-        write_gif(gif_frames, gif, fps / gif_stride)
-    recording = Recording(path, path.with_suffix(".json"), gif, len(times), fps, out_width, out_height, used)
-    _write_json(recording, _description(family, goal, panels, recording, metadata))
+            # Before the video gets its name, so that a failure here leaves no video without its facts.
+            if gif is not None:
+                write_gif(gif_frames, gif, fps / gif_stride)
+            size = (out_width, out_height)
+            recording = Recording(path, path.with_suffix(".json"), gif, len(times), fps, *size, renderer.backend)
+            facts = json.dumps(_description(family, goal, panels, recording, metadata), indent=2, default=_plain)
+    with replacing(recording.json) as temporary:
+        temporary.write_text(facts + "\n", encoding="utf-8")
     return recording
 
 
@@ -174,12 +177,6 @@ def _description(
         ],
         "metadata": dict(metadata or {}),
     }
-
-
-def _write_json(recording: Recording, description: dict[str, Any]) -> None:
-    text = json.dumps(description, indent=2, default=_plain) + "\n"
-    with replacing(recording.json) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

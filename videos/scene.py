@@ -48,18 +48,15 @@ class Scene:
     """Whether the robot moves in the x-z plane only (its root has no free joint)."""
     kinematic: bool
     """Whether it is a point that moves in the x-y plane, to be seen from above."""
+    arrow_z_m: float
+    """Height of a heading's arrow."""
 
     def mocap_pos(self, root_pos: Float[np.ndarray, 3]) -> Float[np.ndarray, "nmocap 3"]:
         """Positions (m) of the mocap bodies when the root body is at root_pos (m): a heading follows the robot."""
         pos = np.array(self.model.body_pos[self.model.body_mocapid >= 0])
         if self.marker is not None and self.marker.kind == "heading":
-            pos[-1] = (root_pos[0], root_pos[1], self._arrow_height_m())
+            pos[-1] = (root_pos[0], root_pos[1], self.arrow_z_m)
         return pos
-
-    def _arrow_height_m(self) -> float:
-        return float(self.model.qpos0[2] if not self.planar else self.model.body_pos[self.root_body][2]) + (
-            0.75 * self.size_m
-        )
 
 
 def build_scene(family: Family, goal: Float[np.ndarray, " goal"], *, with_marker: bool = True) -> Scene:
@@ -73,14 +70,17 @@ def build_scene(family: Family, goal: Float[np.ndarray, " goal"], *, with_marker
     root = _root_body(original)
     size_m = _robot_size_m(original, root)
     _restyle(spec, root, size_m, family.kinematic)
+    planar = int(original.jnt_type[original.body_jntadr[root]]) != mujoco.mjtJoint.mjJNT_FREE and not family.kinematic
     marker = family.marker(np.asarray(goal, dtype=np.float64)) if with_marker else None
     if marker is not None:
-        _add_marker(spec, marker, size_m, family.kinematic)
+        _add_marker(spec, marker, size_m, planar, family.kinematic)
     model = family.compile(spec)
     if model.nq != original.nq:
         raise RuntimeError(f"the goal marker changed nq of {family.name} from {original.nq} to {model.nq}")
-    planar = int(original.jnt_type[original.body_jntadr[root]]) != mujoco.mjtJoint.mjJNT_FREE
-    return Scene(model, marker, root, size_m, planar and not family.kinematic, family.kinematic)
+    # Seen from the side an arrow floats above the robot; seen from above it lies on the floor, ahead of the robot,
+    # where every heading is equally clear.
+    arrow_z_m = float(original.body_pos[root][2]) + 0.75 * size_m if planar else 0.02 * size_m
+    return Scene(model, marker, root, size_m, planar, family.kinematic, arrow_z_m)
 
 
 def root_positions(scene: Scene, qpos: Float[np.ndarray, "time nq"]) -> Float[np.ndarray, "time 3"]:
@@ -215,14 +215,17 @@ def _with_depth(body: mujoco.MjsBody, depth: int) -> list[tuple[mujoco.MjsGeom, 
 # -- goal marker -----------------------------------------------------------------------------------------------------
 
 
-def _add_marker(spec: mujoco.MjSpec, marker: Marker, size_m: float, kinematic: bool) -> None:
+def _add_marker(spec: mujoco.MjSpec, marker: Marker, size_m: float, planar: bool, kinematic: bool) -> None:
     body = spec.worldbody.add_body(name=_MARKER_BODY, mocap=True, pos=marker.xyz)
     if marker.kind == "place":
         _add_target(body, radius_m=0.11 if kinematic else 0.35, pole_m=0.0 if kinematic else 1.2)
     else:
         body.pos = (0.0, 0.0, 0.0)
         body.quat = _quat_from_x_axis(np.array(marker.xyz))
-        _add_arrow(spec, body, length_m=0.9 * size_m)
+        if planar:
+            _add_arrow(spec, body, length_m=0.9 * size_m)
+        else:
+            _add_floor_arrow(spec, body, start_m=1.1 * size_m, length_m=0.75 * size_m)
 
 
 def _add_target(body: mujoco.MjsBody, radius_m: float, pole_m: float) -> None:
@@ -254,6 +257,21 @@ def _add_arrow(spec: mujoco.MjSpec, body: mujoco.MjsBody, length_m: float) -> No
     )
     shaft.quat = (np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0)  # a cylinder lies along z
     head = _add_visual(body, mujoco.mjtGeom.mjGEOM_MESH, (0.0, 0.0, 0.0), (length_m / 2 - head_m, 0.0, 0.0), GOAL_RGB)
+    head.meshname = "metarl_arrow_head"
+
+
+def _add_floor_arrow(spec: mujoco.MjSpec, body: mujoco.MjsBody, start_m: float, length_m: float) -> None:
+    """A flat arrow along the body's x axis, from start_m on."""
+    head_m, thick_m = 0.45 * length_m, 0.012 * length_m
+    corner = np.array([[0.0, 0.3 * length_m], [0.0, -0.3 * length_m], [head_m, 0.0]])
+    prism = np.concatenate([np.column_stack([corner, np.full(3, z)]) for z in (-thick_m, thick_m)])
+    spec.add_mesh(name="metarl_arrow_head", uservert=prism.ravel())
+    half_m = (length_m - head_m) / 2
+    shaft = (half_m, 0.11 * length_m, thick_m)
+    _add_visual(body, mujoco.mjtGeom.mjGEOM_BOX, shaft, (start_m + half_m, 0.0, 0.0), GOAL_RGB)
+    head = _add_visual(
+        body, mujoco.mjtGeom.mjGEOM_MESH, (0.0, 0.0, 0.0), (start_m + length_m - head_m, 0.0, 0.0), GOAL_RGB
+    )
     head.meshname = "metarl_arrow_head"
 
 
