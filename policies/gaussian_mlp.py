@@ -12,11 +12,16 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .normaliser import ObsNormaliser
 from .params import ParamLayout
 
 Activation = Literal["tanh", "relu"]
+
+# MKL's last bit depends on whether a matrix starts at a multiple of 64 bytes. With every layer as wide as a multiple of
+# 16 floats (the rest zeros) all matrices of a stack do, and a task's actions do not depend on its place in it.
+ALIGNED_FLOATS = 16
 
 
 @dataclass(frozen=True)
@@ -90,18 +95,19 @@ class GaussianMLP:
     def actor(
         self, params: Float[Tensor, "task P"]
     ) -> Callable[[Float[Tensor, "task env obs"]], Float[Tensor, "task env act"]]:
-        named = {name: value.contiguous() for name, value in self.layout.unflatten(params.detach()).items()}
+        named = self.layout.unflatten(params.detach())
         n_layers = len(self.sizes) - 1
-        weights = [named[f"weight_{i}"] for i in range(n_layers)]
-        biases = [named[f"bias_{i}"].unsqueeze(-2) for i in range(n_layers)]
+        padding = [-size % ALIGNED_FLOATS for size in self.sizes]
+        weights = [pad(named[f"weight_{i}"], (0, padding[i + 1], 0, padding[i])) for i in range(n_layers)]
+        biases = [pad(named[f"bias_{i}"], (0, padding[i + 1])).unsqueeze(-2) for i in range(n_layers)]
 
         def mean(obs: Tensor) -> Tensor:
-            h = self.inputs(obs)
+            h = pad(self.inputs(obs), (0, padding[0]))
             for i in range(n_layers):
                 h = torch.baddbmm(biases[i], h, weights[i])
                 if i < n_layers - 1:
                     activate_(h, self.activation)
-            return h
+            return h[..., : self.act_dim]
 
         return mean
 

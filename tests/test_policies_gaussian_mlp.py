@@ -60,6 +60,18 @@ def test_actor_is_the_mean_of_the_distribution(activation, hidden):
     assert torch.equal(obs, before), "the actor changed its input"
 
 
+@pytest.mark.parametrize("n_envs", [1, 3, 20])
+@pytest.mark.parametrize(("obs_dim", "act_dim", "hidden"), [(2, 2, (16,)), (17, 6, (100, 100)), (27, 8, (32, 33))])
+def test_an_actors_bits_do_not_depend_on_the_other_tasks(n_envs, obs_dim, act_dim, hidden):
+    """Nor on the place of the task among them: so results do not depend on how tasks are shared among threads."""
+    policy = GaussianMLP(obs_dim, act_dim, hidden)
+    params = torch.stack([policy.init(torch.Generator().manual_seed(i)) for i in range(12)])
+    obs = torch.randn(12, n_envs, obs_dim, generator=torch.Generator().manual_seed(1))
+    mean = policy.actor(params)(obs)
+    for start, stop in [(0, 1), (1, 2), (11, 12), (3, 5), (2, 7), (5, 12)]:
+        assert torch.equal(policy.actor(params[start:stop])(obs[start:stop].clone()), mean[start:stop])
+
+
 def test_actor_takes_parameters_that_require_gradients():
     policy = GaussianMLP(3, 2, (8,))
     params = random_params(policy, 0).float()[None].requires_grad_()
