@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,11 @@ import torch
 from metarl.policies import ObsNormaliser, normaliser_from_tensors
 
 from .algorithms.maml_trpo import MetaParams
+from .runs import write_atomic
 
 FORMAT = 1
+_TENSORS = ("theta", "step_size", "obs_mean", "obs_std")
+_FACTS = ("iteration", "env_steps", "wall_s")
 
 
 @dataclass(frozen=True)
@@ -50,63 +52,64 @@ def save_checkpoint(path: Path, state: TrainState, env_name: str, protocol: str)
     content["crc"] = _crc(content)
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_atomic(path, buffer.getvalue())
     except OSError as error:
         raise OSError(
             f"cannot write the checkpoint {path}: {error.strerror or error}; the one before it is untouched"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, env_name: str, protocol: str, n_params: int) -> TrainState:
     """Read a checkpoint of this environment.
 
     Raises FileNotFoundError if there is none, ValueError if it is damaged, of another environment or another policy.
+    Nothing in the file is ever executed.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}; the run stopped before its first one")
-    try:
-        content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        found = (content["env"], content["protocol"])
-        theta, step_size = content["theta"], content["step_size"]
-        state = TrainState(
-            iteration=int(content["iteration"]),
-            meta=MetaParams(theta, step_size),
-            env_steps=int(content["env_steps"]),
-            wall_s=float(content["wall_s"]),
-            normaliser=normaliser_from_tensors(content["obs_mean"], content["obs_std"])
-            if len(content["obs_mean"])
-            else None,
-        )
-        intact = content["format"] == FORMAT and content["crc"] == _crc(content)
-    except OSError:
-        raise
-    except Exception as error:  # torch raises many kinds for a damaged or foreign file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"the checkpoint {path} is damaged or not one of metarl's: {reason}") from error
-    if not intact:
-        raise ValueError(f"the checkpoint {path} is damaged: its checksum does not match")
+    content = _read(path)
+    found = (content["env"], content["protocol"])
     if found != (env_name, protocol):
         raise ValueError(
             f"the checkpoint {path} is of {found[0]} ({found[1]}), not of {env_name} ({protocol}); "
             "it does not belong to this run"
         )
-    if theta.shape != (n_params,):
+    theta, step_size, mean, std = (content[name] for name in _TENSORS)
+    if theta.shape != (n_params,) or step_size.shape not in ((), theta.shape):
         raise ValueError(
             f"the checkpoint {path} holds {theta.numel()} policy parameters, this run's policy has {n_params}"
         )
-    return state
+    return TrainState(
+        iteration=content["iteration"],
+        meta=MetaParams(theta, step_size),
+        env_steps=content["env_steps"],
+        wall_s=content["wall_s"],
+        normaliser=normaliser_from_tensors(mean, std) if len(mean) else None,
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()  # an OSError is one of the disk, not of the content
+    try:
+        content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        found = content["format"]
+        intact = content["crc"] == _crc(content) and all(content[name].dtype == torch.float32 for name in _TENSORS)
+    except Exception as error:  # torch raises many kinds for a damaged or foreign file
+        raise ValueError(
+            f"the checkpoint {path} is damaged or not one of metarl's; restore it from a copy or train again"
+        ) from error
+    if found != FORMAT:
+        raise ValueError(f"the checkpoint {path} has format {found!r}, this version of metarl reads format {FORMAT}")
+    if not intact:
+        raise ValueError(
+            f"the checkpoint {path} is damaged: its checksum does not match; restore it from a copy or train again"
+        )
+    return content
 
 
 def _crc(content: dict[str, Any]) -> int:
     crc = 0
-    for name in ("theta", "step_size", "obs_mean", "obs_std"):
+    for name in _TENSORS:
         crc = zlib.crc32(content[name].detach().contiguous().numpy().tobytes(), crc)
-    return zlib.crc32(repr([content[name] for name in ("iteration", "env_steps", "wall_s")]).encode(), crc)
+    return zlib.crc32(repr([content[name] for name in _FACTS]).encode(), crc)

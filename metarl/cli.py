@@ -1,12 +1,14 @@
 """The `metarl` command: finds the subcommand, runs it, and turns errors into one clear line and an exit code.
 
 Exit codes: 0 done, 1 an operation failed (a file or device), 2 wrong input, 130 interrupted.
+METARL_DEBUG=1 in the environment shows the traceback of an error.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -26,12 +28,38 @@ def usage() -> str:
     """Help of the top level."""
     width = max(map(len, COMMANDS))
     rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
-    return f"usage: metarl COMMAND [options]\n\n{rows}\n\n'metarl COMMAND --help' explains its options.\n"
+    return (
+        f"usage: metarl COMMAND [options]\n\n{rows}\n\n"
+        "'metarl COMMAND --help' explains its options. 'metarl --version' prints the version.\n"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # here, where a failure can still be reported
+        return code
+    except KeyboardInterrupt as interrupt:
+        return _fail(str(interrupt) or "interrupted", 130)
+    except BrokenPipeError:  # the reader of our output went away, as in `metarl list | head`
+        _forget_output()
+        return 1
+    except SystemExit as end:  # --help, after printing it
+        return end.code if isinstance(end.code, int) else 0
+    except (ValueError, OSError, MemoryError) as error:
+        if os.environ.get("METARL_DEBUG"):
+            raise
+        wrong_input = isinstance(error, ValueError | FileNotFoundError)
+        code = _fail(_one_line(error), 2 if wrong_input else 1)
+        try:
+            sys.stdout.flush()
+        except OSError:  # it was the output that failed: a full disk
+            _forget_output()
+        return code
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage(), end="")
         return 0 if arguments else 2
@@ -44,23 +72,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(COMMANDS)}"
-        return _fail(f"unknown command {name!r}; {hint}", 2)
-    try:
-        return int(importlib.import_module(f"metarl.commands.{name}_command").main(arguments[1:]))
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output went away, as in `metarl list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (ValueError, OSError) as error:
-        if os.environ.get("METARL_DEBUG"):
-            raise
-        return _fail(str(error), 2 if isinstance(error, ValueError | FileNotFoundError) else 1)
+        raise ValueError(f"unknown command {name!r}; {hint}")
+    # Where it may keep its font cache is no concern of our users.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    return int(importlib.import_module(f"metarl.commands.{name}_command").main(arguments[1:]))
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return f"out of memory{f': {error}' if str(error) else ''}; use fewer tasks or trajectories"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _fail(message: str, code: int) -> int:
     print(f"metarl: {message}", file=sys.stderr)
     return code
+
+
+def _forget_output() -> None:
+    """Send what is still buffered nowhere, or the interpreter complains about it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

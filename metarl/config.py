@@ -7,6 +7,7 @@ import difflib
 import math
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -61,6 +62,8 @@ class PolicyConfig:
     """Scale observations by their mean and standard deviation under random actions, measured once before training."""
 
     def __post_init__(self) -> None:
+        if not self.hidden_sizes or min(self.hidden_sizes) < 1:
+            raise ValueError(f"hidden_sizes is {self.hidden_sizes}, but must be one or more positive numbers")
         if not self.min_std > 0 or not self.init_std >= self.min_std:
             raise ValueError(
                 f"init_std {self.init_std} and min_std {self.min_std} must satisfy 0 < min_std <= init_std"
@@ -103,6 +106,10 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}, but must be at least 0")
+        for table in ("policy", "algo"):  # infinity passes every check of a lower bound
+            for name, value in dataclasses.asdict(getattr(self, table)).items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise ValueError(f"{table}.{name} is {value}, but must be finite")
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
@@ -124,25 +131,30 @@ def config_from_dict(base: Config, data: dict[str, Any], where: str = "config") 
     for raw_key, value in data.items():
         key = raw_key.replace("-", "_")
         if key not in names:
-            close = difflib.get_close_matches(key, names, n=2)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"allowed: {', '.join(names)}"
-            raise ValueError(f"{where} has no setting {raw_key!r}; {hint}")
+            raise ValueError(f"{where} has no setting {raw_key!r}; {nearest(key, names)}")
         current = getattr(base, key)
         if dataclasses.is_dataclass(current):
-            changes[key] = config_from_dict(current, value, f"{where}.{key}")
+            changes[key] = config_from_dict(current, value, f"{where}: {key}")
         else:
-            changes[key] = _coerced(value, types_of[key], f"{where}.{key}")
+            changes[key] = _coerced(value, types_of[key], f"{where}: {key}")
     try:
         return dataclasses.replace(base, **changes)  # type: ignore[type-var]
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
 
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """What to say after a wrong name: the close ones, or all."""
+    choices = list(allowed)
+    close = difflib.get_close_matches(name, choices, n=2)
+    return f"did you mean {' or '.join(close)}?" if close else f"allowed: {', '.join(choices)}"
+
+
 def _coerced(value: Any, wanted: Any, where: str) -> Any:
     origin = typing.get_origin(wanted)
     if origin is Literal:
         if value not in typing.get_args(wanted):
-            raise ValueError(f"{where} is {value!r}; allowed: {', '.join(map(repr, typing.get_args(wanted)))}")
+            raise ValueError(f"{where} is {value!r}; {nearest(str(value), typing.get_args(wanted))}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
@@ -151,7 +163,10 @@ def _coerced(value: Any, wanted: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         raise TypeError(f"{where}: unions are not supported in a config")
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{where} is too large") from None
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         raise ValueError(f"{where} is {value!r}, but must be of type {wanted.__name__}")
     return value

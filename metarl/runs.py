@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import json
+import math
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ from typing import Any
 from .config import TrainConfig, config_from_dict, config_to_dict
 
 FORMAT = 1
+_TEMPORARY = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,11 @@ def create_run(path: Path, config: TrainConfig, command: str) -> RunFolder:
         record = {
             "format": FORMAT,
             "config": config_to_dict(config),
+            "seed": config.seed,
             "command": command,
             "versions": versions(),
         }
-        write_atomic(run.config, json.dumps(record, indent=2) + "\n")
+        write_atomic(run.config, json_text(record))
     except OSError as error:
         raise OSError(
             f"cannot write the run folder {path}: {error.strerror or error}; choose another with --out"
@@ -78,15 +84,44 @@ def open_run(path: Path) -> tuple[RunFolder, TrainConfig]:
         raise FileNotFoundError(f"there is no run folder {path}; 'metarl train' makes one and prints its name")
     if not run.config.is_file():
         raise FileNotFoundError(f"{path} is not a run folder: it has no {run.config.name}")
+    record = read_json(run.config)
     try:
-        record = json.loads(run.config.read_text())
-        found = record["format"]
-        data = record["config"]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{run.config} is damaged ({error}); restore it or train again") from error
+        found, data = record["format"], record["config"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{run.config} is not the config.json of a run: it lacks format and config") from error
     if found != FORMAT:
-        raise ValueError(f"{run.config} has format {found}, this version of metarl reads format {FORMAT}")
+        raise ValueError(f"{run.config} has format {found!r}, this version of metarl reads format {FORMAT}")
     return run, config_from_dict(TrainConfig(), data, str(run.config))
+
+
+def record_resumption(run: RunFolder, config: TrainConfig, command: str, iteration: int) -> None:
+    """Note in a run's settings that it goes on from an iteration, perhaps for a new total of iterations."""
+    record = read_json(run.config)
+    resumed = record.get("resumed", [])
+    resumed.append({"iteration": iteration, "command": command, "versions": versions()})
+    write_atomic(run.config, json_text({**record, "config": config_to_dict(config), "resumed": resumed}))
+
+
+@contextmanager
+def exclusive(run: RunFolder) -> Iterator[None]:
+    """Keep other processes from training in the same folder; the system lifts the lock when this one ends, however.
+
+    Files that an earlier process was killed while writing are removed. ValueError if the folder is in use.
+    """
+    handle = os.open(run.path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{run.path} is being trained by another process; wait for it or stop it") from None
+        except OSError:  # a file system without locks
+            pass
+        for folder in (run.path, run.policy):
+            for leftover in folder.glob(f"{_TEMPORARY}*"):
+                leftover.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(handle)
 
 
 def versions() -> dict[str, str]:
@@ -96,12 +131,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **out, "platform": platform.platform()}
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old one or the whole new one."""
-    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that at any moment there is the old one or the whole new one, even after a power cut."""
+    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
     try:
-        with open(temporary, "w") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -109,9 +144,23 @@ def write_atomic(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def json_text(value: Any) -> str:
+    """Indented JSON. Numbers that JSON does not have (NaN: the interval of a single task) become null."""
+    return json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """Nested plain values with None in place of NaN and infinities."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def read_json(path: Path) -> Any:
     """Parsed JSON; ValueError names a damaged file."""
     try:
-        return json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:  # broken JSON, broken UTF-8, nested without end
+        raise ValueError(f"{path} is damaged ({error}); restore it from a copy or make it anew") from error

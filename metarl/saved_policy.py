@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from metarl.envs.registration import gym_id
 from metarl.policies import GaussianMLP, normaliser_from_tensors
 
 from .config import EnvConfig, PolicyConfig, TrainConfig, config_from_dict, config_to_dict
-from .runs import read_json, versions, write_atomic
+from .runs import json_text, read_json, versions, write_atomic
 
 FORMAT = 1
 
@@ -45,6 +45,7 @@ def save_policy(
         named["obs_std"] = torch.tensor(policy.normaliser.std)
     if step_size is not None:
         named["inner_step_size"] = step_size.detach().clone()
+    model = save(named)
     record = {
         "format": FORMAT,
         "kind": "initialisation" if task is None else "adapted policy",
@@ -52,14 +53,13 @@ def save_policy(
         "policy": config_to_dict(config.policy),
         "task": None if task is None else [float(g) for g in task],
         **(extra or {}),
+        "model_sha256": hashlib.sha256(model).hexdigest(),
         "versions": versions(),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / ".model.safetensors.tmp"
-        save_file(named, temporary)
-        temporary.replace(folder / "model.safetensors")
-        write_atomic(folder / "config.json", json.dumps(record, indent=2) + "\n")
+        write_atomic(folder / "model.safetensors", model)
+        write_atomic(folder / "config.json", json_text(record))
     except OSError as error:
         raise OSError(f"cannot write the policy folder {folder}: {error.strerror or error}") from error
 
@@ -86,7 +86,7 @@ class SavedPolicy:
         obs: one observation (obs,) or a batch (n, obs). ValueError if its length is not the environment's.
         """
         array = np.asarray(obs, dtype=np.float32)
-        if array.shape[-1] != self.network.obs_dim:
+        if array.ndim == 0 or array.shape[-1] != self.network.obs_dim:
             raise ValueError(f"observation has shape {array.shape}, expected (..., {self.network.obs_dim})")
         flat = torch.from_numpy(np.ascontiguousarray(array.reshape(1, -1, self.network.obs_dim)))
         with torch.no_grad():
@@ -94,7 +94,7 @@ class SavedPolicy:
         action = mean[0].numpy()
         if rng is not None:
             action = action + log_std[0].exp().numpy() * rng.standard_normal(action.shape, dtype=np.float32)
-        return np.clip(action, -1.0, 1.0).reshape(*array.shape[:-1], -1)
+        return np.clip(action, -1.0, 1.0).reshape(*array.shape[:-1], self.network.act_dim)
 
     def make_env(self, **kwargs: Any) -> gymnasium.Env[np.ndarray, np.ndarray]:
         """The Gymnasium environment of its task; keywords go to `gymnasium.make` (render_mode="rgb_array")."""
@@ -119,15 +119,22 @@ def load_policy(folder: str | Path) -> SavedPolicy:
     record = read_json(path / "config.json")
     try:
         if record["format"] != FORMAT:
-            raise ValueError(f"format {record['format']} is unknown; this version of metarl reads {FORMAT}")
-        env = config_from_dict(EnvConfig(), record["env"], "env")
-        named = load_file(path / "model.safetensors")
-        scaling = (named.pop("obs_mean", None), named.pop("obs_std", None))
-        normaliser = None if scaling[0] is None or scaling[1] is None else normaliser_from_tensors(*scaling)
-        network = config_from_dict(PolicyConfig(), record["policy"], "policy").make(env.make(), normaliser)
-        step_size = named.pop("inner_step_size", None)
-        theta = network.layout.flatten(named)
+            raise ValueError(f"format {record['format']!r} is unknown; this version of metarl reads {FORMAT}")
+        return _policy_from(record, (path / "model.safetensors").read_bytes())
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"the policy in {path} is damaged: {error}") from error
-    task = None if record.get("task") is None else np.array(record["task"], dtype=np.float64)
-    return SavedPolicy(env, network, theta, task, step_size, record)
+        reason = f"config.json lacks {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"the policy in {path} is damaged: {reason}; make it anew") from error
+
+
+def _policy_from(record: dict[str, Any], model: bytes) -> SavedPolicy:
+    if record.get("model_sha256", (digest := hashlib.sha256(model).hexdigest())) != digest:
+        raise ValueError("model.safetensors is not the one that config.json was written for")
+    env = config_from_dict(EnvConfig(), record["env"], "env")
+    family = env.make()
+    named = load(model)
+    mean, std = named.pop("obs_mean", None), named.pop("obs_std", None)
+    normaliser = None if mean is None or std is None else normaliser_from_tensors(mean, std)
+    network = config_from_dict(PolicyConfig(), record["policy"], "policy").make(family, normaliser)
+    step_size = named.pop("inner_step_size", None)
+    task = None if record.get("task") is None else family.tasks.validate(record["task"]).goal[0]
+    return SavedPolicy(env, network, network.layout.flatten(named), task, step_size, record)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -21,7 +23,7 @@ from .config import TrainConfig
 from .losses import task_batches
 from .metrics import MetricsWriter
 from .rollout import Collector
-from .runs import RunFolder, create_run, open_run
+from .runs import RunFolder, create_run, exclusive, open_run, record_resumption
 from .saved_policy import save_policy
 from .seeding import Purpose, generator_for, seed_for
 from .stopwatch import Stopwatch
@@ -159,9 +161,11 @@ def train(
 
     A KeyboardInterrupt (Ctrl-C, SIGTERM) writes a checkpoint of the last whole iteration and is raised again.
     """
-    config.env.make()  # fail before anything is written
+    workers = Workers(n_threads)
+    config.policy.make(config.env.make())  # fail before anything is written
     run = create_run(out, config, command)
-    _loop(config, run, None, n_threads, on_start, on_iteration)
+    with exclusive(run):
+        _loop(config, run, None, workers, on_start, on_iteration)
     return run
 
 
@@ -170,18 +174,27 @@ def resume(
     *,
     n_threads: int = 0,
     iterations: int | None = None,
+    command: str = "",
     on_start: Callable[[TrainConfig, TrainState, RunFolder], None] | None = None,
     on_iteration: Callable[[IterationRecord], None] | None = None,
 ) -> RunFolder:
     """Continue a run from its checkpoint, bit for bit as if it had never stopped.
 
-    iterations: a new total, to train longer than first planned.
+    iterations: a new total, to train longer than first planned. ValueError if more are done already.
     """
-    run, config = open_run(path)
-    if iterations is not None:
-        config = dataclasses.replace(config, iterations=iterations)
-    state = load_state(run, config) if run.checkpoint.exists() else None  # stopped before its first checkpoint
-    _loop(config, run, state, n_threads, on_start, on_iteration)
+    workers = Workers(n_threads)
+    run, _ = open_run(path)
+    with exclusive(run):
+        _, config = open_run(path)  # again: another process may have finished with it meanwhile
+        state = load_state(run, config) if run.checkpoint.exists() else None  # stopped before its first checkpoint
+        done = state.iteration if state else 0
+        if iterations is not None:
+            if iterations < done:
+                raise ValueError(f"iterations is {iterations}, but {path} has done {done}; give at least that many")
+            config = dataclasses.replace(config, iterations=iterations)
+        if done < config.iterations:
+            record_resumption(run, config, command, done)
+        _loop(config, run, state, workers, on_start, on_iteration)
     return run
 
 
@@ -195,40 +208,40 @@ def _loop(
     config: TrainConfig,
     run: RunFolder,
     state: TrainState | None,
-    n_threads: int,
+    workers: Workers,
     on_start: Callable[[TrainConfig, TrainState, RunFolder], None] | None,
     on_iteration: Callable[[IterationRecord], None] | None,
 ) -> None:
-    family = config.env.make()
-    workers = Workers(n_threads)
-    state = state or initial_state(config, family, workers)
-    policy = config.policy.make(family, state.normaliser)
-    if on_start is not None:
-        on_start(config, state, run)
-    saved = state.iteration if run.checkpoint.exists() else -1
+    with sigterm_as_interrupt(), closing(workers):
+        family = config.env.make()
+        state = state or initial_state(config, family, workers)
+        policy = config.policy.make(family, state.normaliser)
+        if on_start is not None:
+            on_start(config, state, run)
+        saved = state.iteration if run.checkpoint.exists() else -1
 
-    def save() -> None:
-        nonlocal saved
-        if saved != state.iteration:
-            save_checkpoint(run.checkpoint, state, config.env.name, config.env.protocol)
-            saved = state.iteration
+        def save() -> None:
+            nonlocal saved
+            if saved != state.iteration:
+                save_checkpoint(run.checkpoint, state, config.env.name, config.env.protocol)
+                saved = state.iteration
 
-    try:
-        with sigterm_as_interrupt(), MetricsWriter(run.path, state.iteration) as metrics:
+        with MetricsWriter(run.path, state.iteration) as metrics:
             try:
                 collector = make_collector(config, family, policy, workers)
                 while state.iteration < config.iterations:
-                    state, record = meta_iteration(config, collector, state, workers)
-                    metrics.write(dataclasses.asdict(record))
+                    after, record = meta_iteration(config, collector, state, workers)
+                    with interrupts_deferred():  # the state and its row of metrics, or neither
+                        metrics.write(dataclasses.asdict(record))
+                        state = after
+                        if state.iteration % config.checkpoint_every == 0:
+                            save()
                     if on_iteration is not None:
                         on_iteration(record)
-                    if state.iteration % config.checkpoint_every == 0:
-                        save()
             finally:
-                save()
-        save_policy(run.policy, config, policy, state.meta.theta, step_size=state.meta.step_size)
-    finally:
-        workers.close()
+                with interrupts_deferred():
+                    save()
+                    save_policy(run.policy, config, policy, state.meta.theta, step_size=state.meta.step_size)
 
 
 @contextmanager
@@ -238,12 +251,34 @@ def sigterm_as_interrupt() -> Iterator[None]:
     def interrupt(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread
+    with _handling((signal.SIGTERM,), interrupt):
+        yield
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM until the block is done, where this is the main thread."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    caught: list[int] = []
+    # One that is ignored (nohup, a shell's background job) or left to the system is none of ours.
+    ours = [number for number, handler in before.items() if callable(handler)]
+    with _handling(ours, lambda number, frame: caught.append(number)):
+        yield
+    for number in caught[:1]:
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, None)
+
+
+@contextmanager
+def _handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Another handler for some signals; nothing outside the main thread, where Python allows none."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, old in before.items():
+            signal.signal(number, signal.SIG_DFL if old is None else old)

@@ -1,0 +1,51 @@
+"""Options of a command from its dataclass, with one line for an error."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+import tyro
+
+Args = TypeVar("Args")
+
+_FRAME = "╭╮╰╯│"
+_RULE = re.compile(r"^[─\-]{3,}$")
+
+
+def parse_args(kind: type[Args], argv: Sequence[str], prog: str, default: Args | None = None) -> Args:
+    """The options that argv gives. ValueError in one line for wrong ones; SystemExit(0) after printing help."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            if default is None:
+                return tyro.cli(kind, args=list(argv), prog=prog)
+            return tyro.cli(kind, args=list(argv), prog=prog, default=default)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise ValueError(f"{one_line(said.getvalue())}; '{prog} --help' explains the options") from None
+
+
+def one_line(box: str) -> str:
+    """What an error box of tyro says, without frame, title and help texts; with the options it suggests."""
+    rows = [row.strip().strip(_FRAME).strip() for row in box.splitlines()]
+    sections: list[list[str]] = [[]]
+    for row in rows[1:] if rows and box.lstrip().startswith(_FRAME[0]) else rows:
+        if _RULE.match(row):
+            sections.append([])
+        elif row and set(row) - set(_FRAME + "─"):
+            sections[-1].append(row)
+    message = " ".join(sections[0]).removeprefix("Error parsing ")
+    message = message.replace("settings.", "--").replace("settings: ", "")  # how tyro names the nested settings
+    suggested = [
+        row.split()[0].rstrip(",")
+        for section in sections[1:]
+        if section and section[0].startswith("Perhaps you meant")
+        for row in section
+        if row.startswith("--")
+    ]
+    return f"{message}; did you mean {' or '.join(suggested[:2])}?" if suggested else message
