@@ -140,7 +140,6 @@ class Simulator:
         self.state.qvel[selected] = qvel
         if self._batch is not None:
             self._batch.forward(rows)
-            self._batch.warning[selected] = 0
         self._last_qpos[selected] = self.state.qpos[selected]
         # Observations of all rows, since derived fields are views of all; only the selected ones are kept.
         self._last_obs[selected] = self.family.observation(self.state, self._goal)[selected]

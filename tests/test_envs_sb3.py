@@ -33,6 +33,9 @@ def test_it_is_dummy_vec_env_bit_for_bit(name: str, protocol: Any) -> None:
             ours.vector_env._elapsed[1] = envs[1]._elapsed = HORIZON - 1
         if t == 3:  # a fallen or broken robot ends its episode without truncation
             ours.vector_env._simulator.state.qvel[0] = envs[0]._simulator.state.qvel[:] = np.nan
+        if t == 4:  # both at once, which is no truncation either
+            ours.vector_env._simulator.state.qvel[2] = envs[2]._simulator.state.qvel[:] = np.nan
+            ours.vector_env._elapsed[2] = envs[2]._elapsed = HORIZON - 1
         action = rng.uniform(-1, 1, (N, *ours.action_space.shape)).astype(np.float32)
         obs, reward, done, infos = ours.step(action)
         expected = theirs.step(action)
