@@ -17,7 +17,7 @@ from typing import Any
 from .config import TrainConfig, config_from_dict, config_to_dict
 
 FORMAT = 1
-_TEMPORARY = ".tmp-"
+_TEMPORARY = ".metarl-tmp-"
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,22 @@ def create_run(path: Path, config: TrainConfig, command: str) -> RunFolder:
     Raises ValueError if a run is there already (nothing of it is touched), OSError if the folder cannot be written.
     """
     run = RunFolder(path)
-    if run.config.exists():
-        raise ValueError(
-            f"{path} holds a run already; continue it with 'metarl train --resume {path}' or choose another --out"
-        )
+    record = {
+        "format": FORMAT,
+        "config": config_to_dict(config),
+        "seed": config.seed,
+        "command": command,
+        "versions": versions(),
+    }
     try:
         path.mkdir(parents=True, exist_ok=True)
-        record = {
-            "format": FORMAT,
-            "config": config_to_dict(config),
-            "seed": config.seed,
-            "command": command,
-            "versions": versions(),
-        }
-        write_atomic(run.config, json_text(record))
+        with exclusive(run):  # two processes that start at once get one folder each, or an error
+            if run.config.exists():
+                raise ValueError(
+                    f"{path} holds a run already; continue it with 'metarl train --resume {path}' "
+                    "or choose another --out"
+                )
+            write_atomic(run.config, json_text(record))
     except OSError as error:
         raise OSError(
             f"cannot write the run folder {path}: {error.strerror or error}; choose another with --out"

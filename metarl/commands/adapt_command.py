@@ -9,12 +9,15 @@ from typing import Annotated
 
 import tyro
 
-from metarl.commands.loading import LoadedRun, check_writable, load_run
+from metarl.commands.loading import LoadedRun, check_least, check_writable, load_run
+from metarl.commands.parsing import parse_args
 from metarl.envs import Tasks
 from metarl.evaluate import AdaptationPath, adaptation_path
 from metarl.saved_policy import save_policy
 from metarl.seeding import Purpose, seed_for
 from metarl.workers import Workers
+
+OutPath = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: RUN/adapted-TASK)")]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Args:
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder made by 'metarl train'."""
-    task: str
+    task: Annotated[str, tyro.conf.arg(metavar="TASK")]
     """The goal: numbers as the family takes them (1.5 or 0.3,-0.2), or a name (forward)."""
     steps: int = 1
     """Gradient steps."""
@@ -33,13 +36,14 @@ class Args:
     """Seed of the episodes."""
     threads: int = 0
     """Threads, 0 for one per core. Does not change the results."""
-    out: Path | None = None
-    """Folder for the policy; default: RUN/adapted-TASK."""
+    out: OutPath = None
+    """Folder for the policy; one that is there already is replaced."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    args = tyro.cli(Args, args=argv, prog="metarl adapt")
+    args = parse_args(Args, argv, "metarl adapt")
+    check_adaptation(args.steps, args.trajectories, args.seed, args.threads)
     loaded = load_run(args.run)
     task = loaded.task(args.task)
     out = args.out or args.run / f"adapted-{task_slug(args.task)}"
@@ -65,6 +69,12 @@ def main(argv: Sequence[str]) -> int:
     print(f"{loaded.family.describe(task.goal[0])}: return after 0 to {args.steps} gradient steps: {shown}")
     print(f"policy: {out}")
     return 0
+
+
+def check_adaptation(steps: int, trajectories: int, seed: int, threads: int) -> None:
+    """ValueError for a count below what makes sense."""
+    for option, value in (("steps", steps), ("trajectories", trajectories), ("seed", seed), ("threads", threads)):
+        check_least(option, value, 0)
 
 
 def adapt_run(loaded: LoadedRun, task: Tasks, steps: int, trajectories: int, seed: int, threads: int) -> AdaptationPath:

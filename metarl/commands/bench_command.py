@@ -3,62 +3,49 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from metarl.bench import bench_iteration, bench_rollout
+from metarl.commands.loading import check_least
+from metarl.commands.parsing import parse_args
 from metarl.envs import ProtocolName, make_family
 from metarl.presets import preset
-
-USAGE = """usage: metarl bench {rollout,iteration} [options]
-
-  rollout    closed-loop steps/s as a ratio of open-loop mujoco.rollout
-  iteration  one meta-iteration by stage, as a ratio of raw stepping of as many steps
-
-'metarl bench rollout --help' explains the options.
-"""
 
 
 @dataclass(frozen=True)
 class Args:
     """Measure on this machine; ratios are taken within one run, since machines are noisy."""
 
-    env: str = "half-cheetah-dir"
+    what: Annotated[tyro.conf.Positional[Literal["rollout", "iteration"]], tyro.conf.arg(metavar="rollout|iteration")]
+    """rollout: closed-loop steps/s as a ratio of open-loop mujoco.rollout. iteration: one meta-iteration by stage, as
+    a ratio of raw stepping of as many steps."""
+    env: Annotated[str, tyro.conf.arg(metavar="ENV")] = "half-cheetah-dir"
     """Environment family; 'metarl list' shows them."""
     protocol: ProtocolName = "modern"
-    """modern or finn2017."""
+    """modern: Gymnasium's physics and time step. finn2017: the paper's own environment."""
     threads: int = 0
     """Threads, 0 for one per core."""
     tasks: int = 40
     """Tasks."""
     trajectories: int = 20
     """Environments (trajectories) per task."""
-    json: bool = False
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the JSON and nothing else."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    kinds = ("rollout", "iteration")
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
-        return 0 if argv else 2
-    if argv[0] not in kinds:
-        close = difflib.get_close_matches(argv[0], kinds, n=1)
-        hint = f"did you mean {close[0]}?" if close else "allowed: rollout, iteration"
-        raise ValueError(f"unknown benchmark {argv[0]!r}; {hint}")
-    args = tyro.cli(Args, args=argv[1:], prog=f"metarl bench {argv[0]}")
-    if args.tasks < 1 or args.trajectories < 1 or args.threads < 0:
-        raise ValueError(
-            f"--tasks {args.tasks}, --trajectories {args.trajectories} must be at least 1, --threads {args.threads} 0"
-        )
+    args = parse_args(Args, argv, "metarl bench")
+    check_least("tasks", args.tasks, 1)
+    check_least("trajectories", args.trajectories, 1)
+    check_least("threads", args.threads, 0)
     result: dict[str, Any]
-    if argv[0] == "rollout":
+    if args.what == "rollout":
         family = make_family(args.env, args.protocol)
         result = dataclasses.asdict(bench_rollout(family, args.tasks, args.trajectories, args.threads))
     else:

@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from metarl.commands import evaluate_command, record_command
-from metarl.commands.loading import check_writable, load_run
-from metarl.commands.train_command import Progress, clock, free_folder
+from metarl.commands.loading import check_least, check_writable, load_run
+from metarl.commands.parsing import parse_args
+from metarl.commands.train_command import Progress, clock, explained_interrupt, free_folder
 from metarl.presets import preset
 from metarl.train import train
 
 ENV = "half-cheetah-dir"
 
 
+OutPath = Annotated[
+    Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/demo, numbered if it exists)")
+]
+
+
 @dataclass(frozen=True)
 class Args:
     """Meta-train half-cheetah-dir for about ten minutes on two cores, evaluate it, film both directions."""
 
-    out: Path | None = None
-    """Run folder; default: runs/demo, numbered if it exists."""
+    out: OutPath = None
+    """Run folder."""
     iterations: int = 0
     """Outer updates; 0 for the demo preset's own. A few are enough to see that everything works."""
     threads: int = 0
-    """Threads, 0 for one per core."""
+    """Threads, 0 for one per core. Does not change the results."""
+    tasks: int = 40
+    """Held-out tasks of the evaluation."""
+    trajectories: int = 20
+    """Episodes per task and step of the evaluation."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    from dataclasses import replace
-
-    args = tyro.cli(Args, args=argv, prog="metarl demo")
+    args = parse_args(Args, argv, "metarl demo")
+    check_least("threads", args.threads, 0)
+    check_least("iterations", args.iterations, 0)
+    check_least("tasks", args.tasks, 2)
+    check_least("trajectories", args.trajectories, 1)
     config = preset(ENV, "demo")
     if args.iterations:
         config = replace(config, iterations=args.iterations)
@@ -42,17 +56,20 @@ def main(argv: Sequence[str]) -> int:
     check_writable(out)
     start = time.perf_counter()
     progress = Progress()
-    run = train(
-        config,
-        out,
-        n_threads=args.threads,
-        command="metarl demo",
-        on_start=progress.start,
-        on_iteration=progress.iteration,
-    )
+    with explained_interrupt(out, progress):
+        run = train(
+            config,
+            out,
+            n_threads=args.threads,
+            command=shlex.join(["metarl", "demo", *argv]),
+            on_start=progress.start,
+            on_iteration=progress.iteration,
+        )
     trained_s = time.perf_counter() - start
     loaded = load_run(run.path)
-    result = evaluate_command.evaluate_run(loaded, 40, 20, 3, 1000, args.threads, f"metarl evaluate {run.path}")
+    result = evaluate_command.evaluate_run(
+        loaded, args.tasks, args.trajectories, 3, 1000, args.threads, f"metarl evaluate {run.path}"
+    )
     written = evaluate_command.write_evaluation(loaded, result, run.path)
     videos = []
     for task in ("forward", "backward"):

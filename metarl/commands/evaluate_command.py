@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import sys
+import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,15 @@ from typing import Annotated, Any
 
 import tyro
 
-from metarl.commands.loading import LoadedRun, check_writable, load_run
+from metarl.commands.adapt_command import check_adaptation
+from metarl.commands.loading import LoadedRun, check_least, check_writable, load_run
+from metarl.commands.parsing import parse_args
 from metarl.evaluate import evaluate
 from metarl.figures import adaptation_figure
-from metarl.runs import versions, write_atomic
+from metarl.runs import json_text, versions, write_atomic
 from metarl.workers import Workers
+
+OutPath = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: RUN)")]
 
 
 @dataclass(frozen=True)
@@ -34,25 +38,26 @@ class Args:
     """Seed of the held-out tasks and episodes."""
     threads: int = 0
     """Threads, 0 for one per core. Does not change the results."""
-    out: Path | None = None
-    """Folder for evaluation.json and evaluation.png; default: the run folder."""
-    json: bool = False
+    out: OutPath = None
+    """Folder for evaluation.json and evaluation.png."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the JSON and nothing else."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    args = tyro.cli(Args, args=argv, prog="metarl evaluate")
+    args = parse_args(Args, argv, "metarl evaluate")
+    check_least("tasks", args.tasks, 1)
+    check_adaptation(args.steps, args.trajectories, args.seed, args.threads)
     loaded = load_run(args.run)
     out = args.out or args.run
     check_writable(out)
-    command = f"metarl evaluate {args.run} --tasks {args.tasks} --steps {args.steps} --seed {args.seed}"
+    command = shlex.join(["metarl", "evaluate", *argv])
     report = None if args.json else _print_progress
     result = evaluate_run(loaded, args.tasks, args.trajectories, args.steps, args.seed, args.threads, command, report)
     paths = write_evaluation(loaded, result, out)
     if args.json:
-        json.dump(result, sys.stdout, indent=2)
-        print()
+        print(json_text(result), end="")
     else:
         print(table(result))
         print("written: " + ", ".join(map(str, paths)))
@@ -70,9 +75,6 @@ def evaluate_run(
     report: Any = None,
 ) -> dict[str, Any]:
     """Evaluate a run's checkpoint; plain values for JSON."""
-    for name, value, least in (("tasks", tasks, 1), ("steps", steps, 0), ("trajectories", trajectories, 0)):
-        if value < least:
-            raise ValueError(f"--{name} is {value}, but must be at least {least}")
     workers = Workers(threads)
     try:
         result = evaluate(
@@ -102,7 +104,7 @@ def evaluate_run(
 
 def write_evaluation(loaded: LoadedRun, result: Mapping[str, Any], out: Path) -> list[Path]:
     """Write evaluation.json and evaluation.png into a folder; returns their paths."""
-    write_atomic(out / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    write_atomic(out / "evaluation.json", json_text(result))
     title = f"{loaded.config.env.name} ({loaded.config.env.protocol}), {loaded.state.iteration} iterations"
     adaptation_figure(result, title, out / "evaluation.png")
     return [out / "evaluation.json", out / "evaluation.png"]
@@ -118,7 +120,7 @@ def table(result: Mapping[str, Any]) -> str:
     head = " " * width + "".join(f"{f'{i} steps' if i != 1 else '1 step':>20}" for i in range(n_columns))
     lines = [
         f"{name:<{width}}"
-        + "".join(f"{f'{m:.1f} +- {c:.1f}':>20}" for m, c in zip(row["mean"], row["ci95"], strict=True))
+        + "".join(f"{_with_interval(m, c):>20}" for m, c in zip(row["mean"], row["ci95"], strict=True))
         for name, row in rows
     ]
     note = (
@@ -126,6 +128,10 @@ def table(result: Mapping[str, Any]) -> str:
         "mean +- 95 % interval over tasks"
     )
     return "\n".join([note, head, *lines])
+
+
+def _with_interval(mean: float, ci95: float) -> str:
+    return f"{mean:.1f} +- {ci95:.1f}" if math.isfinite(ci95) else f"{mean:.1f}"  # one task has no interval
 
 
 def _print_progress(name: str, step: int) -> None:

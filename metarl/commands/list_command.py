@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import tyro
 
+from metarl.commands.parsing import parse_args
 from metarl.envs import PROTOCOLS, family_class, family_names, make_family
 from metarl.envs.registration import gym_id
 from metarl.presets import PRESETS
@@ -17,13 +18,13 @@ from metarl.presets import PRESETS
 class Args:
     """List environments, their tasks and presets."""
 
-    json: bool = False
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print JSON, with dimensions in every protocol, and nothing else."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    args = tyro.cli(Args, args=argv, prog="metarl list")
+    args = parse_args(Args, argv, "metarl list")
     if args.json:
         print(json.dumps({"environments": [_facts(name) for name in family_names()], "presets": PRESETS}, indent=2))
         return 0

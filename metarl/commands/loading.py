@@ -48,3 +48,14 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise OSError(f"cannot write to {folder}: {error.strerror or error}; choose another with --out") from error
+
+
+def check_threads(threads: int) -> None:
+    """ValueError if the option makes no sense; before anything is written."""
+    check_least("threads", threads, 0)
+
+
+def check_least(option: str, value: int, least: int) -> None:
+    """ValueError if an option is below its least value."""
+    if value < least:
+        raise ValueError(f"--{option} is {value}, but must be at least {least}")

@@ -11,12 +11,15 @@ import numpy as np
 import torch
 import tyro
 
-from metarl.commands.adapt_command import adapt_run, task_slug
-from metarl.commands.loading import LoadedRun, check_writable, load_run
+from metarl.commands.adapt_command import adapt_run, check_adaptation, task_slug
+from metarl.commands.loading import LoadedRun, check_least, check_writable, load_run
+from metarl.commands.parsing import parse_args
 from metarl.envs import Tasks
 from metarl.saved_policy import SavedPolicy
 from metarl.seeding import Purpose, seed_for
-from metarl.videos import Recording, record, run_episode
+from metarl.videos import EglUnavailableError, Recording, record, run_episode
+
+OutPath = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: RUN/videos/TASK.mp4)")]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Args:
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder made by 'metarl train'."""
-    task: str
+    task: Annotated[str, tyro.conf.arg(metavar="TASK")]
     """The goal: numbers as the family takes them (1.5 or 0.3,-0.2), or a name (forward)."""
     steps: int = 1
     """Gradient steps between the two."""
@@ -33,30 +36,38 @@ class Args:
     """Episodes a gradient step; 0 for as many as in training."""
     seed: int = 0
     """Seed of the adaptation and of the filmed episodes, which start from the same state."""
-    sample: bool = False
+    sample: tyro.conf.FlagCreatePairsOff[bool] = False
     """Film sampled actions instead of the policy's mean."""
-    gif: bool = False
+    gif: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write a GIF beside the MP4."""
     width: int = 480
-    """Pixels of each side of the picture."""
+    """Width of each of the two pictures, in pixels."""
     height: int = 360
-    """Pixels."""
+    """Their height, in pixels."""
     backend: Literal["auto", "egl", "raycast"] = "auto"
     """Renderer: egl (OpenGL without a display), raycast (no system library needed), or egl if it works."""
     threads: int = 0
     """Threads of the adaptation, 0 for one per core."""
-    out: Path | None = None
-    """Video file; default: RUN/videos/TASK.mp4."""
+    out: OutPath = None
+    """Video file; a JSON beside it says what it shows."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    args = tyro.cli(Args, args=argv, prog="metarl record")
+    args = parse_args(Args, argv, "metarl record")
+    check_adaptation(args.steps, args.trajectories, args.seed, args.threads)
+    check_least("width", args.width, 16)
+    check_least("height", args.height, 16)
+    if args.out is not None and args.out.suffix.lower() != ".mp4":
+        raise ValueError(f"--out is {args.out}, but must end in .mp4; --gif writes a GIF beside it")
     loaded = load_run(args.run)
     task = loaded.task(args.task)
     out = args.out or loaded.folder.videos / f"{task_slug(args.task)}.mp4"
     check_writable(out.parent)
-    recording = record_run(loaded, task, out, args)
+    try:
+        recording = record_run(loaded, task, out, args)
+    except EglUnavailableError as error:
+        raise OSError(str(error).replace('backend="raycast"', "--backend raycast")) from error
     print(f"video: {recording.mp4}")
     if recording.gif is not None:
         print(f"gif: {recording.gif}")

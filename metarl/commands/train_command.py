@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import shlex
-import sys
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import typing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from metarl.checkpoint import TrainState
-from metarl.commands.loading import check_writable
-from metarl.config import TrainConfig, config_from_dict
-from metarl.envs import PROTOCOLS, family_names
-from metarl.presets import PRESETS, PresetName, preset
+from metarl.commands.loading import check_threads, check_writable
+from metarl.commands.parsing import parse_args
+from metarl.config import TrainConfig, config_from_dict, nearest
+from metarl.envs import PROTOCOLS
+from metarl.presets import PresetName, preset
 from metarl.runs import RunFolder
 from metarl.train import IterationRecord, resume, train
 
 DEFAULT_ENV = "half-cheetah-dir"
 
+ResumePath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")]
+TomlPath = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")]
+OutPath = Annotated[
+    Path | None,
+    tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/ENV-PRESET-PROTOCOL-seedN, numbered if it exists)"),
+]
+
 
 @dataclass(frozen=True)
 class Args:
-    """Meta-train a policy on a family of tasks.
+    """Meta-train a policy on a family of tasks, or continue a run.
 
     Settings come from the preset, then the TOML file, then these options.
     """
@@ -35,14 +44,16 @@ class Args:
     """Environment family; 'metarl list' shows them."""
     preset: PresetName = "default"
     """default: what learns fastest here. paper: Finn et al. 2017. demo: a first result in minutes."""
+    resume: ResumePath = None
+    """Continue this run, bit for bit. Only --iterations (a new total), --threads and --quiet go with it."""
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
-    config: Path | None = None
+    config: TomlPath = None
     """TOML file with settings, in tables as below: iterations = 100, then [algo] inner_lr = 0.2."""
-    out: Path | None = None
-    """Run folder; default: runs/ENV-PRESET-PROTOCOL-seedN, numbered if it exists."""
+    out: OutPath = None
+    """Run folder."""
     threads: int = 0
     """Threads, 0 for one per core. Does not change the results."""
-    quiet: bool = False
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print nothing but the run folder."""
 
 
@@ -50,75 +61,121 @@ class Args:
 class ResumeArgs:
     """Continue a run from its checkpoint, bit for bit as if it had never stopped."""
 
-    resume: Path
+    resume: Annotated[Path, tyro.conf.arg(metavar="RUN")]
     """Run folder to continue."""
-    iterations: int | None = None
-    """New total of iterations; default: as first planned."""
+    iterations: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: as planned)")] = None
+    """New total of outer updates."""
     threads: int = 0
     """Threads, 0 for one per core. Does not change the results."""
-    quiet: bool = False
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print nothing but the run folder."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    if any(a == "--resume" or a.startswith("--resume=") for a in argv):
-        again = tyro.cli(ResumeArgs, args=argv, prog="metarl train")
+    command = shlex.join(["metarl", "train", *argv])
+    if any(a == "--resume" or a.startswith("--resume=") for a in argv) and not {"-h", "--help"} & set(argv):
+        again = parse_args(ResumeArgs, argv, "metarl train --resume RUN")
+        check_threads(again.threads)
         progress = Progress(quiet=again.quiet)
-        run = resume(
-            again.resume,
-            n_threads=again.threads,
-            iterations=again.iterations,
-            on_start=progress.start,
-            on_iteration=progress.iteration,
-        )
+        with explained_interrupt(again.resume, progress):
+            run = resume(
+                again.resume,
+                n_threads=again.threads,
+                iterations=again.iterations,
+                command=command,
+                on_start=progress.start,
+                on_iteration=progress.iteration,
+            )
         return progress.finish(run)
     args = parse(argv)
+    check_threads(args.threads)
     out = args.out or free_folder(Path("runs"), run_name(args))
     check_writable(out)
     progress = Progress(quiet=args.quiet)
-    run = train(
-        args.settings,
-        out,
-        n_threads=args.threads,
-        command=shlex.join(["metarl", "train", *argv]),
-        on_start=progress.start,
-        on_iteration=progress.iteration,
-    )
+    with explained_interrupt(out, progress):
+        run = train(
+            args.settings,
+            out,
+            n_threads=args.threads,
+            command=command,
+            on_start=progress.start,
+            on_iteration=progress.iteration,
+        )
     return progress.finish(run)
 
 
-def parse(argv: Sequence[str]) -> Args:
-    """Options over TOML over preset. ValueError or SystemExit (from tyro) for wrong ones."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default="default")
-    first.add_argument("--config", type=Path)
-    first.add_argument("--env.protocol", dest="protocol")
-    early, _ = first.parse_known_args(list(argv))
-    # A name that stands first may be misspelt; elsewhere only a right one can be told from an option's value.
-    leading = argv[0] if argv and not argv[0].startswith("-") else None
-    env_name = leading or next((a for a in argv if a in family_names()), DEFAULT_ENV)
-    if early.protocol is not None and early.protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {early.protocol!r}; allowed: {', '.join(PROTOCOLS)}")
-    base = preset(env_name, early.preset, early.protocol)
-    if early.config is not None:
-        base = apply_toml(base, early.config)
-    default = Args(name=base.env.name, preset=early.preset, settings=base)
-    args = tyro.cli(Args, args=argv, default=default, prog="metarl train")
-    if args.name != base.env.name:
-        raise ValueError(f"the environment is {args.name!r} on the command line and {base.env.name!r} in {args.config}")
-    return args
-
-
-def apply_toml(base: TrainConfig, path: Path) -> TrainConfig:
-    """Settings with those of a TOML file over them; errors name the file and the setting."""
+@contextmanager
+def explained_interrupt(path: Path, progress: Progress) -> Iterator[None]:
+    """Ctrl-C and SIGTERM say how to go on with the run."""
     try:
-        data = tomllib.loads(path.read_text())
+        yield
+    except KeyboardInterrupt:
+        if not RunFolder(path).config.exists():
+            raise
+        done = f" after {progress.done} iterations" if progress.done else ""
+        raise KeyboardInterrupt(f"interrupted{done}; go on with 'metarl train --resume {path}'") from None
+
+
+def parse(argv: Sequence[str]) -> Args:
+    """Options over TOML over preset. ValueError for wrong ones, SystemExit after printing help."""
+    env_name, early = scan(argv)
+    toml = read_toml(Path(early["config"])) if "config" in early else {}
+    of_env = toml.get("env", {}) if isinstance(toml.get("env"), dict) else {}
+    env_name = env_name or str(of_env.get("name", DEFAULT_ENV))
+    protocol = early.get("env.protocol", of_env.get("protocol"))
+    if protocol not in (None, *PROTOCOLS):
+        raise ValueError(f"unknown protocol {protocol!r}; {nearest(str(protocol), PROTOCOLS)}")
+    # The preset depends on the environment and the protocol, wherever they are named.
+    base = preset(env_name, early.get("preset", "default"), protocol)
+    if toml:
+        base = config_from_dict(base, toml, early["config"])
+        base = replace(base, env=replace(base.env, name=env_name))
+    default = Args(name=env_name, settings=base)
+    return parse_args(Args, argv, "metarl train", default)
+
+
+def scan(argv: Sequence[str]) -> tuple[str | None, dict[str, str]]:
+    """The environment and the options' values, before it is known which preset gives their defaults."""
+    flags = _flags(Args)
+    values: dict[str, str] = {}
+    env_name = None
+    tokens = list(argv)
+    while tokens:
+        token = tokens.pop(0)
+        name, has_value, value = token.removeprefix("--").partition("=")
+        name = name.replace("_", "-")
+        if not token.startswith("-"):
+            env_name = env_name or token
+        elif token.startswith("--") and has_value:
+            values[name] = value
+        elif token.startswith("--") and name not in flags and tokens:
+            values[name] = tokens.pop(0)
+            while name == "policy.hidden-sizes" and tokens and tokens[0].isdigit():
+                tokens.pop(0)
+    return env_name, values
+
+
+def _flags(kind: Any, prefix: str = "") -> set[str]:
+    """Names of the options that take no value."""
+    names = set()
+    for name, wanted in typing.get_type_hints(kind).items():
+        option = name.replace("_", "-")
+        if wanted is bool:
+            names |= {f"{prefix}{option}", f"{prefix}no-{option}"}
+        elif dataclasses.is_dataclass(wanted):
+            names |= _flags(wanted, "" if name == "settings" else f"{prefix}{option}.")
+    return names
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file. ValueError or OSError names the file."""
+    try:
+        return tomllib.loads(path.read_bytes().decode())
     except OSError as error:
-        raise OSError(f"cannot read {path}: {error.strerror or error}") from error
+        raise type(error)(f"cannot read {path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from error
-    return config_from_dict(base, data, str(path))
 
 
 def run_name(args: Args) -> str:
@@ -141,11 +198,12 @@ class Progress:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         self.total = 0
+        self.done = 0
         self.mean_s = 0.0
 
     def start(self, config: TrainConfig, state: TrainState, run: RunFolder) -> None:
         """Say what is about to happen."""
-        self.total = config.iterations
+        self.total, self.done = config.iterations, state.iteration
         if self.quiet:
             return
         done = f", continuing at iteration {state.iteration}" if state.iteration else ""
@@ -158,7 +216,7 @@ class Progress:
 
     def iteration(self, record: IterationRecord) -> None:
         """Report an iteration."""
-        seconds = record.iteration_s
+        seconds, self.done = record.iteration_s, record.iteration + 1
         self.mean_s = seconds if self.mean_s == 0 else 0.8 * self.mean_s + 0.2 * seconds
         if self.quiet:
             return
@@ -185,9 +243,3 @@ def clock(seconds: float) -> str:
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m:02d}:{s:02d}"
-
-
-__all__ = ["PRESETS", "Args", "Progress", "main", "parse"]
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
