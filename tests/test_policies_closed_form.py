@@ -1,6 +1,7 @@
 """Closed-form derivatives of the Gaussian MLP against float64 finite differences and against autograd."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from synthetic_batches import random_batch, random_params
 from torch import Tensor
 
 from metarl.losses import AutogradSurrogate, TaskBatch, mean_kl
-from metarl.policies import ClosedFormMLP, ClosedFormSurrogate, GaussianMLP
+from metarl.policies import ClosedFormMLP, ClosedFormSurrogate, GaussianMLP, ObsNormaliser
 
 CASES = list(itertools.product(["tanh", "relu"], [(6,), (5, 4, 3)], ["log_prob", "ratio"]))
 NETWORKS = list(itertools.product(["tanh", "relu"], [(6,), (5, 4, 3)]))
@@ -138,6 +139,19 @@ def test_mean_is_that_of_the_policy(activation):
     mean, log_std = policy.distribution(params[None], batch.obs[None])
     torch.testing.assert_close(network.mean, mean[0], rtol=1e-12, atol=1e-13)
     assert torch.equal(network.log_std, log_std[0])
+
+
+def test_a_normaliser_scales_what_the_first_layer_sees():
+    normaliser = ObsNormaliser((0.5, -1.0, 0.0), (2.0, 0.5, 1.5))
+    plain, params, batch = make("tanh", (5, 4, 3))
+    policy = replace(plain, normaliser=normaliser)
+    scaled = replace(batch, obs=(batch.obs - torch.tensor(normaliser.mean)) / torch.tensor(normaliser.std))
+    assert (scaled.obs.abs() < 5).all()
+    surrogate, reference = closed_form(policy, params, batch, "ratio"), closed_form(plain, params, scaled, "ratio")
+    torch.testing.assert_close(surrogate.gradient(keep=True), reference.gradient(keep=True), rtol=1e-6, atol=1e-8)
+    by_autograd = AutogradSurrogate(policy, params, batch, "ratio")
+    torch.testing.assert_close(surrogate.gradient(keep=True), by_autograd.gradient(keep=True), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(surrogate.hvp(params), by_autograd.hvp(params), rtol=1e-9, atol=1e-11)
 
 
 def test_float32_is_close_to_float64():
