@@ -17,7 +17,7 @@ from metarl.policies import GaussianPolicy
 from .algorithms.maml_trpo import MAMLTRPO, MetaParams, adapt_tasks
 from .losses import task_batches
 from .rollout import Collector
-from .seeding import Purpose, generator_for, seed_for
+from .seeding import Purpose, children, generator_for, seed_for
 from .workers import Workers
 
 # Finn et al. 2017, appendix A.2: half the step size after the first gradient step at test time.
@@ -59,7 +59,7 @@ def adaptation_path(
     collector = Collector(family, policy, len(tasks), trajectories, workers)
     params = [meta.theta.expand(len(tasks), -1)]
     returns, n_diverged = [], 0
-    for step, child in enumerate(seed.spawn(n_steps + 1)):
+    for step, child in enumerate(children(seed, n_steps + 1)):
         rollout = collector.collect(params[-1], tasks, child)
         returns.append(rollout.episode_return.mean(1).double().numpy())
         n_diverged += rollout.n_diverged

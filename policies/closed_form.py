@@ -135,8 +135,11 @@ class ClosedFormSurrogate(ClosedFormMLP):
 
     def gradient(self, keep: bool = False) -> Float[Tensor, " P"]:
         """dL/dparams (P,); keep stores what `hvp` needs."""
-        gradient, self.deltas, self.back = self.backward(self.q[:, None] * self.e, self.q @ self.k, keep)
+        gradient, self.deltas, back = self.backward(self.q[:, None] * self.e, self.q @ self.k, keep)
         self.kept = keep
+        if self.policy.activation == "tanh":
+            # The loss's derivative in h times phi''(z) = -2 h phi'; a relu has none.
+            self.bend = [b.mul_(h).mul_(d).mul_(-2) for b, h, d in zip(back, self.h[1:], self.dphi, strict=keep)]
         return gradient
 
     def hvp(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
@@ -165,9 +168,8 @@ class ClosedFormSurrogate(ClosedFormMLP):
             if i > 0:
                 propagated = r_delta @ self.weights[i].t()
                 propagated.addmm_(self.deltas[i], named[f"weight_{i}"].t())
-                if self.policy.activation == "tanh":
-                    # phi'' = -2 h phi', so that the two terms share the factor phi'.
-                    propagated.addcmul_(self.back[i - 1] * self.h[i], rz[i - 1], value=-2)
                 r_delta = propagated.mul_(self.dphi[i - 1])
+                if self.policy.activation == "tanh":
+                    r_delta.addcmul_(self.bend[i - 1], rz[i - 1])
         torch.mul(r_log_std, self.log_std_free, out=views["log_std"])
         return out

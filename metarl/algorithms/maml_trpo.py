@@ -54,7 +54,7 @@ class MAMLTRPO:
     """Conjugate-gradient iterations."""
     cg_damping: float = 1e-5
     """Damping added to the Fisher matrix."""
-    curvature_fraction: float = 0.1
+    curvature_fraction: float = 0.05
     """Share of time steps, in (0, 1], that the Fisher and its Jacobian are computed from; the gradient uses all."""
     backtrack_ratio: float = 0.8
     """Factor of the line search."""
@@ -239,9 +239,13 @@ def update(
     with watch("outer gradient"):
         loss_before, gradient, paths = meta_gradient(algo, policy, meta, support, query, workers)
     with watch("conjugate gradient"):
-        fisher = FisherProduct(algo, policy, meta, support, query, paths, seed, workers)
-        direction = conjugate_gradient(fisher, gradient, algo.cg_iterations)
-        quadratic = float(direction @ fisher(direction))
+        # The direction fits the share that it was computed from and would look shorter there than it is: its length
+        # is measured on another one.
+        solving, measuring = (
+            FisherProduct(algo, policy, meta, support, query, paths, child, workers) for child in children(seed, 2)
+        )
+        direction = conjugate_gradient(solving, gradient, algo.cg_iterations)
+        quadratic = float(direction @ measuring(direction))
     norm = float(gradient.norm())
     if not quadratic > 0 or not np.isfinite(norm):
         return meta, UpdateInfo(loss_before, loss_before, 0.0, 0.0, norm)

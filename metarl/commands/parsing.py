@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import tyro
 
+from metarl.config import nearest
+
 Args = TypeVar("Args")
 
 _FRAME = "╭╮╰╯│"
@@ -27,7 +29,7 @@ def parse_args(kind: type[Args], argv: Sequence[str], prog: str, default: Args |
     except SystemExit as end:
         if not end.code:
             raise
-        raise ValueError(f"{one_line(said.getvalue())}; '{prog} --help' explains the options") from None
+        raise ValueError(f"{one_line(said.getvalue()).rstrip('.')}; '{prog} --help' explains the options") from None
 
 
 def one_line(box: str) -> str:
@@ -41,6 +43,10 @@ def one_line(box: str) -> str:
             sections[-1].append(row)
     message = " ".join(sections[0]).removeprefix("Error parsing ")
     message = message.replace("settings.", "--").replace("settings: ", "")  # how tyro names the nested settings
+    choice = re.match(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)", message)
+    if choice:
+        value, option, allowed = choice.groups()
+        return f"{option} is {value!r}; {nearest(value, re.findall(r'[^, ]+', allowed.replace(chr(39), '')))}"
     suggested = [
         row.split()[0].rstrip(",")
         for section in sections[1:]

@@ -119,7 +119,10 @@ def explained_interrupt(path: Path, progress: Progress) -> Iterator[None]:
 
 def parse(argv: Sequence[str]) -> Args:
     """Options over TOML over preset. ValueError for wrong ones, SystemExit after printing help."""
-    env_name, early = scan(argv)
+    at, early = scan(argv)
+    env_name = None if at is None else argv[at]
+    # To the front, where an option that takes several values cannot swallow it.
+    ordered = list(argv) if at is None else [argv[at], *argv[:at], *argv[at + 1 :]]
     toml = read_toml(Path(early["config"])) if "config" in early else {}
     of_env = toml.get("env", {}) if isinstance(toml.get("env"), dict) else {}
     env_name = env_name or str(of_env.get("name", DEFAULT_ENV))
@@ -132,28 +135,29 @@ def parse(argv: Sequence[str]) -> Args:
         base = config_from_dict(base, toml, early["config"])
         base = replace(base, env=replace(base.env, name=env_name))
     default = Args(name=env_name, settings=base)
-    return parse_args(Args, argv, "metarl train", default)
+    return parse_args(Args, ordered, "metarl train", default)
 
 
-def scan(argv: Sequence[str]) -> tuple[str | None, dict[str, str]]:
-    """The environment and the options' values, before it is known which preset gives their defaults."""
+def scan(argv: Sequence[str]) -> tuple[int | None, dict[str, str]]:
+    """Where the environment stands, and the options' values, before it is known which preset gives their defaults."""
     flags = _flags(Args)
     values: dict[str, str] = {}
-    env_name = None
-    tokens = list(argv)
-    while tokens:
-        token = tokens.pop(0)
-        name, has_value, value = token.removeprefix("--").partition("=")
-        name = name.replace("_", "-")
+    at, i = None, 0
+    while i < len(argv):
+        token = argv[i]
+        i += 1
+        option, has_value, value = token.removeprefix("--").partition("=")
+        option = option.replace("_", "-")
         if not token.startswith("-"):
-            env_name = env_name or token
-        elif token.startswith("--") and has_value:
-            values[name] = value
-        elif token.startswith("--") and name not in flags and tokens:
-            values[name] = tokens.pop(0)
-            while name == "policy.hidden-sizes" and tokens and tokens[0].isdigit():
-                tokens.pop(0)
-    return env_name, values
+            at = i - 1 if at is None else at
+        elif has_value:
+            values[option] = value
+        elif option not in flags and token not in ("-h", "--help") and i < len(argv):
+            values[option] = argv[i]
+            i += 1
+            while option == "policy.hidden-sizes" and i < len(argv) and argv[i].isdigit():
+                i += 1
+    return at, values
 
 
 def _flags(kind: Any, prefix: str = "") -> set[str]:
