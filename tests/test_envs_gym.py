@@ -63,6 +63,11 @@ def test_gymnasiums_checker_has_nothing_to_say(name: str, protocol: str) -> None
         assert [str(w.message) for w in caught if not any(text in str(w.message) for text in allowed)] == []
 
 
+@pytest.mark.filterwarnings("ignore:.*observation space m..imum value is.*infinity")
+def test_gymnasiums_checker_has_nothing_to_say_of_rendering() -> None:
+    check_env(gymnasium.make("metarl/PointNav-v0", render_mode="rgb_array", width=64, height=64).unwrapped)
+
+
 @pytest.mark.parametrize(("name", "protocol"), NAMES_AND_PROTOCOLS)
 def test_stable_baselines3_checker_has_nothing_to_say(name: str, protocol: str) -> None:
     from stable_baselines3.common.env_checker import check_env as sb3_check_env
