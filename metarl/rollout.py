@@ -136,6 +136,7 @@ class Collector:
         all_active = True
         std = std[:, None, :]
         for t in range(self.horizon):
+            self.workers.check()
             obs_t = obs.astype(np.float32)
             mean_t = actor(torch.from_numpy(obs_t)).numpy()
             step = simulator.step(mean_t + std * out.noise[:, :, t], None if all_active else active)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -34,13 +34,21 @@ class Workers:
     """A thread pool that maps a function over tasks. Results come in order, whatever the number of threads.
 
     n_threads: 0 for one per core; 1 runs everything in the calling thread.
+    When the caller is interrupted (Ctrl-C) or an item fails, `stopping` is set and the map waits for its threads, so
+    that none goes on in the background: a function that runs for seconds calls `check` now and then.
     """
 
     def __init__(self, n_threads: int = 0) -> None:
         if n_threads < 0:
             raise ValueError(f"n_threads={n_threads} must be at least 0 (0: one per core)")
         self.n_threads = n_threads or core_count()
+        self.stopping = False
         self._pool: ThreadPoolExecutor | None = None
+
+    def check(self) -> None:
+        """Raise CancelledError in a thread whose result nobody waits for any more."""
+        if self.stopping:
+            raise CancelledError
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """[function(item) for item in items] on the threads; the first exception is raised."""
@@ -52,7 +60,17 @@ class Workers:
                 self._pool = ThreadPoolExecutor(
                     self.n_threads, "metarl", initializer=torch.set_num_threads, initargs=(1,)
                 )
-            return list(self._pool.map(function, items))
+            futures = [self._pool.submit(function, item) for item in items]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                self.stopping = True
+                for future in futures:
+                    future.cancel()
+                wait(futures)
+                raise
+            finally:
+                self.stopping = False
 
     def close(self) -> None:
         """Stop the threads; the object can be used again."""
