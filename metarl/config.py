@@ -117,7 +117,7 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def config_from_dict(base: Config, data: dict[str, Any], where: str = "config") -> Config:
+def config_from_dict(base: Config, data: Any, where: str = "config") -> Config:
     """`base` with the given fields replaced, as TOML and JSON give them.
 
     Raises ValueError naming the field for an unknown name (with close matches), a wrong type or a value out of range.

@@ -1,0 +1,100 @@
+"""Every registered environment with every preset and protocol: it builds, survives JSON and TOML, and trains."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from small_runs import small_config
+
+from metarl.config import TrainConfig, config_from_dict, config_to_dict
+from metarl.envs import PROTOCOLS, ProtocolName, family_names
+from metarl.presets import PRESETS, PresetName, preset
+from metarl.train import initial_state, make_collector, meta_iteration
+from metarl.workers import Workers
+
+
+def toml_text(data: dict[str, Any], table: str = "") -> str:
+    """A nested dict of plain values as TOML."""
+    lines = [f"{k} = {json.dumps(v)}" for k, v in data.items() if not isinstance(v, dict)]
+    text = "\n".join([f"[{table}]"] * bool(table) + lines) + "\n"
+    return text + "".join(toml_text(v, k) for k, v in data.items() if isinstance(v, dict))
+
+
+def test_the_preset_names_are_the_presets() -> None:
+    assert set(PRESETS) == set(get_args(PresetName))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("env", family_names())
+def test_every_preset_builds_and_survives_json_and_toml(env: str, name: PresetName) -> None:
+    for protocol in (None, *PROTOCOLS):
+        config = preset(env, name, protocol)
+        assert config.env.name == env
+        assert protocol in (None, config.env.protocol)
+        assert config.policy.make(config.env.make()).layout.size > 0
+        data = config_to_dict(config)
+        assert config_from_dict(TrainConfig(), data) == config
+        assert config_from_dict(TrainConfig(), json.loads(json.dumps(data))) == config
+        assert config_from_dict(TrainConfig(), tomllib.loads(toml_text(data))) == config
+
+
+def test_the_paper_preset_has_the_papers_settings() -> None:
+    config = preset("half-cheetah-dir", "paper")
+    assert config.env.protocol == "finn2017"
+    assert config.policy.hidden_sizes == (100, 100)
+    assert (config.policy.activation, config.policy.normalise_obs) == ("relu", False)
+    assert (config.algo.inner_lr, config.algo.inner_steps, config.algo.first_order) == (0.1, 1, False)
+    assert (config.meta_batch, config.trajectories, config.iterations) == (40, 20, 500)
+
+
+@pytest.mark.parametrize(
+    ("env", "name", "said"),
+    [
+        ("half-cheeta-dir", "default", "did you mean half-cheetah-dir"),
+        ("point-nav", "papre", "did you mean paper"),
+        ("point-nav", "xyz", "allowed: default, paper, demo"),
+    ],
+)
+def test_a_wrong_name_gets_the_nearest(env: str, name: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        preset(env, name)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("env", family_names())
+def test_every_environment_trains_in_both_protocols(env: str, protocol: ProtocolName) -> None:
+    config = small_config(env, protocol)
+    workers = Workers(1)
+    family = config.env.make()
+    state = initial_state(config, family, workers)
+    collector = make_collector(config, family, config.policy.make(family, state.normaliser), workers)
+    after, record = meta_iteration(config, collector, state, workers)
+    assert after.iteration == 1
+    assert np.isfinite([record.return_before, record.return_after, record.loss_before, record.gradient_norm]).all()
+    assert 0 < after.env_steps - state.env_steps <= 2 * 2 * 2 * 5
+    assert after.meta.theta.isfinite().all()
+    assert 0 <= record.kl < 0.1
+
+
+def test_every_option_of_the_algorithm_trains() -> None:
+    workers = Workers(2)
+    base = small_config()
+    for changes in (
+        {"inner_steps": 2},
+        {"learn_inner_lr": "scalar"},
+        {"learn_inner_lr": "per-parameter", "first_order": True},
+        {"surrogate": "ratio", "curvature_fraction": 1.0},
+    ):
+        config = replace(base, algo=replace(base.algo, **changes), policy=replace(base.policy, activation="relu"))
+        family = config.env.make()
+        state = initial_state(config, family, workers)
+        collector = make_collector(config, family, config.policy.make(family, state.normaliser), workers)
+        after, _ = meta_iteration(config, collector, state, workers)
+        moved = not bool((after.meta.step_size == state.meta.step_size).all())
+        assert moved == ("learn_inner_lr" in changes), changes
+    workers.close()
