@@ -107,8 +107,8 @@ def matching_preset(config: TrainConfig) -> str:
 def random_returns(n_inits: int = 10, n_tasks: int = 40, trajectories: int = 20) -> dict[str, Any]:
     """Returns of untrained policies of the paper's size in its environments, beside the paper's own.
 
-    The mean over goals and initialisations; the interval is over n_inits means, each of its own initialisation and
-    goals, since one initialisation's goals share its bias.
+    The paper measured one network, so the interval to compare with is where one network's mean over goals falls:
+    1.96 standard deviations over n_inits networks, each with its own goals. `ci95_of_mean` is that of the average.
     """
     workers = Workers(0)
     out: dict[str, Any] = {
@@ -143,10 +143,11 @@ def random_returns(n_inits: int = 10, n_tasks: int = 40, trajectories: int = 20)
             means.append(float(path.returns[0].mean()))
             spread.append(float(1.96 * path.returns[0].std(ddof=1) / n_tasks**0.5))
         mean = float(np.mean(means))
-        ci = float(1.96 * np.std(means, ddof=1) / n_inits**0.5)
+        ci = float(1.96 * np.std(means, ddof=1))
         out["environments"][name] = {
             "mean": mean,
             "ci95": ci,
+            "ci95_of_mean": ci / n_inits**0.5,
             "per_initialisation": means,
             "per_initialisation_ci95": spread,
             "paper_mean": paper_mean,
@@ -188,7 +189,10 @@ def random_table(record: dict[str, Any]) -> str:
             f"| {name} | {row['mean']:.1f} ± {row['ci95']:.1f} | {row['paper_mean']:.1f} ± {row['paper_ci95']:.1f} |"
         )
     lines.append("")
-    lines.append(f"{record['n_initialisations']} initialisations; `{record['command']}`.")
+    lines.append(
+        f"Mean return over {record['n_initialisations']} untrained networks, ± the 95 % range of one "
+        f"network's mean over {record['n_tasks']} goals; the paper's is one network. `{record['command']}`"
+    )
     return "\n".join(lines)
 
 
