@@ -2,6 +2,7 @@
 
 python -m metarl.results record RUN      write results/ENV-PROTOCOL-PRESET-seedN.json from an evaluated run
 python -m metarl.results random          measure untrained policies in the paper's environments
+python -m metarl.results bench           measure speed against raw MuJoCo stepping
 python -m metarl.results readme          rewrite the tables in README.md from results/
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -158,6 +160,50 @@ def random_returns(n_inits: int = 10, n_tasks: int = 40, trajectories: int = 20)
     return out
 
 
+BENCHES = (
+    ("rollout", "half-cheetah-dir"),
+    ("rollout", "ant-dir"),
+    ("iteration", "half-cheetah-dir"),
+)
+
+
+def bench_record(n_threads: int = 2) -> dict[str, Any]:
+    """The benchmarks of the README, each in a process of its own, since peak memory is the process's."""
+    out: dict[str, Any] = {
+        "command": "python -m metarl.results bench",
+        "cores": core_count(),
+        "versions": versions(),
+        "benches": [],
+    }
+    for kind, env in BENCHES:
+        command = ["metarl", "bench", kind, "--env", env, "--threads", str(n_threads), "--json"]
+        done = subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, text=True)
+        out["benches"].append({"command": " ".join(command), "kind": kind, "env": env, **json.loads(done.stdout)})
+    return out
+
+
+def speed_table(record: dict[str, Any]) -> str:
+    """Markdown: closed-loop stepping and a whole meta-iteration as ratios of raw stepping."""
+    lines = ["| measured | figure | command |", "|---|---|---|"]
+    for row in record["benches"]:
+        if row["kind"] == "rollout":
+            text = f"{row['ratio']:.2f} of open-loop stepping ({row['closed_loop_steps_per_s']:,.0f} steps/s)"
+            what = f"{row['env']}: policies of all tasks in the loop"
+        else:
+            text = (
+                f"{row['ratio']:.2f} x raw stepping ({row['iteration_s']:.1f} s), "
+                f"{row['peak_memory_mb'] / 1000:.1f} GB peak memory"
+            )
+            what = f"{row['env']}: a whole meta-iteration"
+        lines.append(f"| {what} | {text} | `{row['command']}` |")
+    lines.append("")
+    lines.append(
+        f"40 tasks x 20 environments, on {record['cores']} cores; raw stepping is `mujoco.rollout` with the same model, "
+        "threads and number of steps, measured in the same run."
+    )
+    return "\n".join(lines)
+
+
 def results_table(records: Sequence[dict[str, Any]]) -> str:
     """Markdown: held-out returns after 0 to 3 gradient steps beside the paper's after one, and what they cost."""
     lines = [
@@ -189,9 +235,9 @@ def random_table(record: dict[str, Any]) -> str:
             f"| {name} | {row['mean']:.1f} ± {row['ci95']:.1f} | {row['paper_mean']:.1f} ± {row['paper_ci95']:.1f} |"
         )
     lines.append("")
+    counts = f"{record['n_initialisations']} untrained networks, ± the 95 % range of one network's mean over"
     lines.append(
-        f"Mean return over {record['n_initialisations']} untrained networks, ± the 95 % range of one "
-        f"network's mean over {record['n_tasks']} goals; the paper's is one network. `{record['command']}`"
+        f"Mean return over {counts} {record['n_tasks']} goals; the paper's is one network. `{record['command']}`"
     )
     return "\n".join(lines)
 
@@ -214,6 +260,7 @@ def readme_blocks(folder: Path = RESULTS) -> dict[str, str]:
     return {
         "results": results_table(records),
         "random returns": random_table(read_json(folder / "random-finn2017.json")),
+        "speed": speed_table(read_json(folder / "bench.json")),
     }
 
 
@@ -231,6 +278,12 @@ def main(argv: Sequence[str]) -> int:
         record = random_returns()
         write_atomic(RESULTS / "random-finn2017.json", json.dumps(record, indent=1) + "\n")
         print(random_table(record))
+        return 0
+    if list(argv) == ["bench"]:
+        RESULTS.mkdir(exist_ok=True)
+        record = bench_record()
+        write_atomic(RESULTS / "bench.json", json.dumps(record, indent=1) + "\n")
+        print(speed_table(record))
         return 0
     if list(argv) == ["readme"]:
         path = Path("README.md")
