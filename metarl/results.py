@@ -198,7 +198,7 @@ def speed_table(record: dict[str, Any]) -> str:
         lines.append(f"| {what} | {text} | `{row['command']}` |")
     lines.append("")
     lines.append(
-        f"40 tasks x 20 environments, on {record['cores']} cores; raw stepping is `mujoco.rollout` with the same model, "
+        f"40 tasks x 20 environments, {record['cores']} cores; raw stepping is `mujoco.rollout` with the same model, "
         "threads and number of steps, measured in the same run."
     )
     return "\n".join(lines)
