@@ -34,13 +34,17 @@ def parse_args(kind: type[Args], argv: Sequence[str], prog: str, default: Args |
 
 def one_line(box: str) -> str:
     """What an error box of tyro says, without frame, title and help texts; with the options it suggests."""
+    # With a frame the title stands in it; where the terminal knows no frames, it is a section of its own.
+    framed = box.lstrip().startswith(_FRAME[0])
     rows = [row.strip().strip(_FRAME).strip() for row in box.splitlines()]
     sections: list[list[str]] = [[]]
-    for row in rows[1:] if rows and box.lstrip().startswith(_FRAME[0]) else rows:
+    for row in rows[1:] if framed else rows:
         if _RULE.match(row):
             sections.append([])
-        elif row and set(row) - set(_FRAME + "─"):
+        elif row.strip("─"):
             sections[-1].append(row)
+    if not framed and len(sections) > 1:
+        del sections[0]
     message = " ".join(sections[0]).removeprefix("Error parsing ")
     message = message.replace("settings.", "--").replace("settings: ", "")  # how tyro names the nested settings
     choice = re.match(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)", message)
