@@ -104,6 +104,7 @@ class Collector:
             )
 
         self.workers.map(run, range(len(self._shards)))
+        self._check_rewards(buffers.reward)
         action = buffers.noise
         action *= std[:, None, None, :]
         action += buffers.mean
@@ -117,6 +118,16 @@ class Collector:
             terminated=torch.from_numpy(buffers.terminated),
             n_diverged=sum(simulator.n_diverged for simulator in self._simulators) - diverged_before,
         )
+
+    def _check_rewards(self, reward: np.ndarray) -> None:
+        """A family's reward that is not finite would only show later, as parameters that are not."""
+        finite = np.isfinite(reward)
+        if not finite.all():
+            task, env, t = (int(i) for i in np.argwhere(~finite)[0])
+            raise ValueError(
+                f"{self.family.name} returned a reward of {reward[task, env, t]} (task {task}, environment {env}, step "
+                f"{t}); correct the family's reward"
+            )
 
     def _collect_shard(
         self,

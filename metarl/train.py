@@ -129,7 +129,7 @@ def meta_iteration(
         loss_before=info.loss_before,
         loss_after=info.loss_after,
         gradient_norm=info.gradient_norm,
-        mean_std=mean_std(policy, meta),
+        mean_std=mean_std(policy, meta, collector.family.spec.obs_dim),
         mean_inner_lr=float(meta.step_size.mean()),
         episode_length=lengths[0],
         n_diverged=n_diverged,
@@ -141,9 +141,8 @@ def meta_iteration(
     return after, record
 
 
-def mean_std(policy: GaussianPolicy, meta: MetaParams) -> float:
+def mean_std(policy: GaussianPolicy, meta: MetaParams, obs_dim: int) -> float:
     """Mean standard deviation of the initial policy's actions."""
-    obs_dim = policy.layout.entries[0][1][0]
     with torch.no_grad():
         return float(policy.distribution(meta.theta[None], torch.zeros(1, 1, obs_dim))[1].exp().mean())
 
@@ -207,14 +206,14 @@ def load_state(run: RunFolder, config: TrainConfig) -> TrainState:
 def _loop(
     config: TrainConfig,
     run: RunFolder,
-    state: TrainState | None,
+    start: TrainState | None,
     workers: Workers,
     on_start: Callable[[TrainConfig, TrainState, RunFolder], None] | None,
     on_iteration: Callable[[IterationRecord], None] | None,
 ) -> None:
     with sigterm_as_interrupt(), closing(workers):
         family = config.env.make()
-        state = state or initial_state(config, family, workers)
+        state = start or initial_state(config, family, workers)
         policy = config.policy.make(family, state.normaliser)
         if on_start is not None:
             on_start(config, state, run)

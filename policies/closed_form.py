@@ -64,7 +64,8 @@ class ClosedFormMLP:
         """
         out = torch.empty(self.policy.layout.size, dtype=delta.dtype, device=delta.device)
         views = self.policy.layout.unflatten(out)
-        deltas, back = [delta], []
+        deltas = [delta]
+        back: list[Tensor] = []
         for i in reversed(range(self.n_layers)):
             torch.mm(self.h[i].t(), deltas[0], out=views[f"weight_{i}"])
             torch.sum(deltas[0], 0, out=views[f"bias_{i}"])
@@ -80,7 +81,8 @@ class ClosedFormMLP:
 
     def forward_r(self, v: dict[str, Tensor]) -> tuple[Float[Tensor, "n act"], list[Tensor], list[Tensor]]:
         """R{mean}, and R{z_l}, R{h_l} of the hidden layers, along the direction v (named views)."""
-        rz, rh = [], []
+        rz: list[Tensor] = []
+        rh: list[Tensor] = []
         for i in range(self.n_layers):
             r = torch.addmm(v[f"bias_{i}"], self.h[i], v[f"weight_{i}"])
             if i > 0:
