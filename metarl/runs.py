@@ -101,7 +101,12 @@ def record_resumption(run: RunFolder, config: TrainConfig, command: str, iterati
     record = read_json(run.config)
     resumed = record.get("resumed", [])
     resumed.append({"iteration": iteration, "command": command, "versions": versions()})
-    write_atomic(run.config, json_text({**record, "config": config_to_dict(config), "resumed": resumed}))
+    try:
+        write_atomic(run.config, json_text({**record, "config": config_to_dict(config), "resumed": resumed}))
+    except OSError as error:
+        raise OSError(
+            f"cannot write {run.config}: {error.strerror or error}; the one before it is untouched"
+        ) from error
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -60,17 +60,17 @@ class Workers:
                 self._pool = ThreadPoolExecutor(
                     self.n_threads, "metarl", initializer=torch.set_num_threads, initargs=(1,)
                 )
-            futures = [self._pool.submit(function, item) for item in items]
+            self.stopping = False
+            futures: list[Future[Result]] = []
             try:
+                futures.extend(self._pool.submit(function, item) for item in items)
                 return [future.result() for future in futures]
             except BaseException:
-                self.stopping = True
+                self.stopping = True  # until the next map
                 for future in futures:
                     future.cancel()
                 wait(futures)
                 raise
-            finally:
-                self.stopping = False
 
     def close(self) -> None:
         """Stop the threads; the object can be used again."""

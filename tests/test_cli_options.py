@@ -39,13 +39,13 @@ def test_help_explains_every_option(
     assert "None" not in out
     entries: list[str] = []
     for row in (line.strip("│ ") for line in out.splitlines()):
-        if row.startswith("--"):
+        if row.startswith("--") and row.strip("-"):
             entries.append(row)
         elif entries and row[:1] not in ("", "╭", "╰", "─", "-"):
             entries[-1] += " " + row
     assert entries
     for entry in entries:
-        assert re.search(r"[a-z]+ .*\((default: .+|required)\)", entry.split(maxsplit=2)[-1]), entry
+        assert re.search(r"[A-Z][a-zA-Z]+.*\((default: .+|required)\)| [a-z]+: .*\(default: .+\)", entry), entry
 
 
 @pytest.mark.parametrize(("name", "positional"), [("train", "ENV"), ("evaluate", "RUN"), ("bench", "rollout")])

@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     check_writable(out)
     start = time.perf_counter()
     progress = Progress()
-    with explained_interrupt(out, progress):
+    with explained_interrupt(out):
         run = train(
             config,
             out,

@@ -19,6 +19,7 @@ from metarl.commands.loading import check_threads, check_writable
 from metarl.commands.parsing import parse_args
 from metarl.config import TrainConfig, config_from_dict, nearest
 from metarl.envs import PROTOCOLS
+from metarl.metrics import read_metrics
 from metarl.presets import PresetName, preset
 from metarl.runs import RunFolder
 from metarl.train import IterationRecord, resume, train
@@ -45,7 +46,7 @@ class Args:
     preset: PresetName = "default"
     """default: what learns fastest here. paper: Finn et al. 2017. demo: a first result in minutes."""
     resume: ResumePath = None
-    """Continue this run, bit for bit. Only --iterations (a new total), --threads and --quiet go with it."""
+    """Continue this run, bit for bit. Beside it go only a new total of iterations, threads and quiet."""
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     config: TomlPath = None
     """TOML file with settings, in tables as below: iterations = 100, then [algo] inner_lr = 0.2."""
@@ -78,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
         again = parse_args(ResumeArgs, argv, "metarl train --resume RUN")
         check_threads(again.threads)
         progress = Progress(quiet=again.quiet)
-        with explained_interrupt(again.resume, progress):
+        with explained_interrupt(again.resume):
             run = resume(
                 again.resume,
                 n_threads=again.threads,
@@ -93,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
     out = args.out or free_folder(Path("runs"), run_name(args))
     check_writable(out)
     progress = Progress(quiet=args.quiet)
-    with explained_interrupt(out, progress):
+    with explained_interrupt(out):
         run = train(
             args.settings,
             out,
@@ -106,14 +107,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 @contextmanager
-def explained_interrupt(path: Path, progress: Progress) -> Iterator[None]:
+def explained_interrupt(path: Path) -> Iterator[None]:
     """Ctrl-C and SIGTERM say how to go on with the run."""
     try:
         yield
     except KeyboardInterrupt:
         if not RunFolder(path).config.exists():
             raise
-        done = f" after {progress.done} iterations" if progress.done else ""
+        metrics = path / "metrics.jsonl"
+        rows = len(read_metrics(metrics)) if metrics.exists() else 0
+        done = f" after {rows} iterations" if rows else ""
         raise KeyboardInterrupt(f"interrupted{done}; go on with 'metarl train --resume {path}'") from None
 
 
@@ -202,12 +205,11 @@ class Progress:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         self.total = 0
-        self.done = 0
         self.mean_s = 0.0
 
     def start(self, config: TrainConfig, state: TrainState, run: RunFolder) -> None:
         """Say what is about to happen."""
-        self.total, self.done = config.iterations, state.iteration
+        self.total = config.iterations
         if self.quiet:
             return
         done = f", continuing at iteration {state.iteration}" if state.iteration else ""
@@ -220,7 +222,7 @@ class Progress:
 
     def iteration(self, record: IterationRecord) -> None:
         """Report an iteration."""
-        seconds, self.done = record.iteration_s, record.iteration + 1
+        seconds = record.iteration_s
         self.mean_s = seconds if self.mean_s == 0 else 0.8 * self.mean_s + 0.2 * seconds
         if self.quiet:
             return
