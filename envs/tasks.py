@@ -139,7 +139,7 @@ class ChoiceTasks:
         try:
             return self.validate(_floats(text, self.names))
         except ValueError as error:
-            labels = ", ".join(f"{label} ({_shown(np.array(goal))})" for label, goal in self.choices)
+            labels = ", ".join(f"{label} {_shown(np.array(goal))}" for label, goal in self.choices)
             raise ValueError(f"unknown task {text!r}; allowed: {labels}") from error
 
     def validate(self, task: TaskLike) -> Tasks:

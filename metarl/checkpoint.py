@@ -93,7 +93,7 @@ def _read(path: Path) -> dict[str, Any]:
     data = path.read_bytes()  # an OSError is one of the disk, not of the content
     try:
         content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-        found = content["format"]
+        found, _, _ = (content[name] for name in ("format", "env", "protocol"))
         intact = content["crc"] == _crc(content) and all(content[name].dtype == torch.float32 for name in _TENSORS)
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         raise ValueError(

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metarl.envs import Family, Tasks
+from metarl.envs import ChoiceTasks, Family, Tasks
 from metarl.policies import GaussianPolicy
 
 from .algorithms.maml_trpo import MAMLTRPO, MetaParams, adapt_tasks
@@ -147,9 +147,9 @@ def evaluate(
 
 
 def _by_named_task(family: Family, tasks: Tasks, returns: np.ndarray) -> dict[str, Any]:
-    goals, group = np.unique(tasks.goal, axis=0, return_inverse=True)
-    if len(goals) > 4:  # a continuum of goals has no groups
+    if not isinstance(family.tasks, ChoiceTasks):  # a continuum of goals has no groups
         return {}
+    goals, group = np.unique(tasks.goal, axis=0, return_inverse=True)
     out = {}
     for i, goal in enumerate(goals):
         summary = summarise(returns[:, group.reshape(-1) == i])
