@@ -20,7 +20,10 @@ from metarl.presets import preset
 
 # Their values depend on how busy the machine is.
 TIMED = {"iteration_s", "wall_s", "steps_per_s"}
-SMALL = ("--meta-batch", "2", "--trajectories", "2", "--env.horizon", "5", "--policy.hidden-sizes", "8")
+SMALL = (
+    *("--meta-batch", "2", "--trajectories", "2", "--env.horizon", "5"),
+    *("--policy.hidden-sizes", "8", "--policy.normalise-obs"),
+)
 
 
 def small_config(env: str = "point-nav", protocol: ProtocolName | None = None, iterations: int = 2) -> TrainConfig:
@@ -29,7 +32,7 @@ def small_config(env: str = "point-nav", protocol: ProtocolName | None = None, i
     return replace(
         config,
         env=replace(config.env, horizon=5),
-        policy=replace(config.policy, hidden_sizes=(8,)),
+        policy=replace(config.policy, hidden_sizes=(8,), normalise_obs=True),
         iterations=iterations,
         meta_batch=2,
         trajectories=2,

@@ -11,16 +11,26 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from small_runs import SMALL, assert_same_run, call, fails, metrics_without_times, start_process, train_small
+from small_runs import (
+    SMALL,
+    assert_same_run,
+    call,
+    fails,
+    metrics_without_times,
+    small_config,
+    start_process,
+    train_small,
+)
 
 from metarl.cli import main
-from metarl.metrics import read_metrics
+from metarl.metrics import MetricsWriter, read_metrics
 from metarl.saved_policy import load_policy
-from metarl.train import resume
+from metarl.train import resume, train
 from metarl.workers import Workers
 
 ITERATIONS = 30
@@ -90,6 +100,32 @@ def test_interrupted(number: signal.Signals, uninterrupted: Path, tmp_path: Path
     assert torch.equal(load_policy(run).theta, checkpoint["theta"])
     assert main(["train", "--resume", str(run), "--threads", "1", "--quiet"]) == 0
     assert_same_run(run, uninterrupted)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_interrupt_between_the_state_and_its_metrics(
+    late: bool, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before or after a row is written: the checkpoint and the metrics hold the same iterations."""
+    write = MetricsWriter.write
+
+    def interrupted(writer: MetricsWriter, row: dict[str, float]) -> None:
+        if late:
+            write(writer, row)
+        if row["iteration"] == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        if not late:
+            write(writer, row)
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(MetricsWriter, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(small_config(), iterations=FEW), run, n_threads=1)
+    monkeypatch.undo()
+    rows = read_metrics(run / "metrics.jsonl")
+    assert torch.load(run / "checkpoint.pt", weights_only=True)["iteration"] == len(rows) == 3
+    resume(run, n_threads=1)
+    assert_same_run(run, short)
 
 
 def test_an_interrupt_does_not_wait_for_episodes_to_end(tmp_path: Path) -> None:

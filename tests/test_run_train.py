@@ -297,7 +297,8 @@ def test_a_reader_that_goes_away_leaves_a_checkpoint(tmp_path: Path) -> None:
     process = start_process("train", "point-nav", *SMALL, "--iterations", "100000", "--threads", "1", "--out", run)
     assert process.stdout is not None
     assert process.stderr is not None
-    process.stdout.readline()
+    for _ in range(3):  # what is about to happen, and the first iteration
+        process.stdout.readline()
     process.stdout.close()
     assert process.wait(timeout=60) == 1
     assert process.stderr.read() == ""
