@@ -58,6 +58,8 @@ class PolicyConfig:
     """Initial standard deviation of an action, in units of its range [-1, 1]. Paper: 1."""
     min_std: float = 1e-6
     """Floor of the standard deviation."""
+    output_scale: float = 1.0
+    """Factor on the initial weights of the last layer, above 0. Paper: 1; near 0 the initial policy stands still."""
     normalise_obs: bool = False
     """Scale observations by their mean and standard deviation under random actions, measured once before training."""
 
@@ -78,6 +80,7 @@ class PolicyConfig:
             activation=self.activation,
             init_log_std=math.log(self.init_std),
             min_log_std=math.log(self.min_std),
+            output_scale=self.output_scale,
             normaliser=normaliser,
         )
 

@@ -40,6 +40,8 @@ class GaussianMLP:
     """Initial log standard deviation; actions are in [-1, 1]."""
     min_log_std: float = math.log(1e-6)
     """Floor of the log standard deviation."""
+    output_scale: float = 1.0
+    """Factor on the initial weights of the last layer; near 0, the initial mean action is near 0 everywhere."""
     normaliser: ObsNormaliser | None = None
     """Scaling of the observation before the first layer; None for raw observations."""
 
@@ -62,11 +64,12 @@ class GaussianMLP:
         return ParamLayout((*entries, ("log_std", (self.act_dim,))))
 
     def init(self, generator: torch.Generator) -> Float[Tensor, " P"]:
-        """Xavier-uniform weights (Glorot and Bengio 2010), zero biases: the paper's initialisation."""
+        """Xavier-uniform weights (Glorot and Bengio 2010), zero biases: with output_scale 1 the paper's."""
         named = {}
+        last = f"weight_{len(self.sizes) - 2}"
         for name, shape in self.layout.entries:
             if name.startswith("weight"):
-                bound = math.sqrt(6.0 / sum(shape))
+                bound = math.sqrt(6.0 / sum(shape)) * (self.output_scale if name == last else 1.0)
                 named[name] = (2 * torch.rand(shape, generator=generator) - 1) * bound
             else:
                 named[name] = torch.full(shape, self.init_log_std if name == "log_std" else 0.0)
