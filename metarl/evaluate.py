@@ -20,9 +20,6 @@ from .rollout import Collector
 from .seeding import Purpose, children, generator_for, seed_for
 from .workers import Workers
 
-# Finn et al. 2017, appendix A.2: half the step size after the first gradient step at test time.
-LATER_STEP_RATIO = 0.5
-
 
 @dataclass(frozen=True)
 class AdaptationPath:
@@ -51,7 +48,7 @@ def adaptation_path(
 ) -> AdaptationPath:
     """Take n_steps policy-gradient steps per task, each on fresh trajectories; the last policy is scored too.
 
-    The first step has the run's step size, later ones LATER_STEP_RATIO of it. Raises ValueError for counts below 1
+    The first step has the run's step size, later ones `later_lr_ratio` of it. Raises ValueError for counts below 1
     (n_steps: below 0).
     """
     if n_steps < 0 or trajectories < 1:
@@ -65,7 +62,7 @@ def adaptation_path(
         n_diverged += rollout.n_diverged
         if step < n_steps:
             batches = task_batches(rollout, algo.discount, algo.gae_lambda, workers)
-            step_size = meta.step_size if step == 0 else LATER_STEP_RATIO * meta.step_size
+            step_size = meta.step_size if step == 0 else algo.later_lr_ratio * meta.step_size
             params.append(adapt_tasks(algo, policy, params[-1], batches, step_size, workers))
         if on_step is not None:
             on_step(step)

@@ -66,11 +66,13 @@ def _default(env_name: str, protocol: ProtocolName) -> TrainConfig:
         trajectories=20,
     )
     if env_name.startswith("point-nav"):
-        # Two observations, of the same size already; the step size is that of the paper's script.
+        # Two observations, of the same size already; the first step size is that of the paper's script. An initial
+        # policy that drifts off is a local optimum, hence the small last layer. The gradient grows as the spread of
+        # the actions falls, hence its floor and the smaller later steps.
         return replace(
             config,
-            policy=replace(config.policy, normalise_obs=False),
-            algo=replace(config.algo, inner_lr=0.5, max_kl=0.02),
+            policy=replace(config.policy, normalise_obs=False, output_scale=0.1, min_std=0.3),
+            algo=replace(config.algo, inner_lr=0.5, later_lr_ratio=0.25, max_kl=0.02),
             iterations=100,
         )
     if protocol == "modern":

@@ -38,6 +38,8 @@ class MAMLTRPO:
     """Inner step size alpha (start value when it is learned). Paper: 0.1."""
     inner_steps: int = 1
     """Policy-gradient steps before the outer loss. Paper: 1."""
+    later_lr_ratio: float = 0.5
+    """Factor on the step size after the first gradient step, when a trained policy is adapted. Paper: 0.5."""
     learn_inner_lr: LearnStepSize = "no"
     """Meta-learn the inner step size: one number, or one per parameter (Li et al. 2017, Meta-SGD)."""
     first_order: bool = False
@@ -64,6 +66,7 @@ class MAMLTRPO:
     def __post_init__(self) -> None:
         _check("inner_lr", self.inner_lr, self.inner_lr > 0, "positive")
         _check("inner_steps", self.inner_steps, self.inner_steps >= 1, "at least 1")
+        _check("later_lr_ratio", self.later_lr_ratio, self.later_lr_ratio > 0, "positive")
         _check("discount", self.discount, 0 < self.discount <= 1, "in (0, 1]")
         _check("gae_lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "in [0, 1]")
         _check("max_kl", self.max_kl, self.max_kl > 0, "positive")
