@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import mujoco
 import mujoco.rollout
@@ -17,7 +18,7 @@ from metarl.envs import Family, Simulator
 from metarl.policies import GaussianMLP
 
 from .config import TrainConfig
-from .rollout import Collector
+from .rollout import Collector, Rollout
 from .seeding import Purpose, generator_for, seed_for
 from .stopwatch import Stopwatch
 from .train import initial_state, meta_iteration
@@ -34,7 +35,7 @@ class RolloutBench:
     closed_loop_steps_per_s: float
     """`Collector.collect`: policies of all tasks evaluated at every step, observations and rewards recorded."""
     open_loop_steps_per_s: float
-    """`mujoco.rollout` over the same number of simulations, threads and control steps, with actions given."""
+    """`mujoco.rollout` of the same actions, with as many simulations, threads and control steps."""
     ratio: float
     """Median over repeats of closed / open, each pair measured one after the other."""
 
@@ -45,54 +46,55 @@ class IterationBench:
 
     iteration_s: float
     raw_s: float
-    """Open-loop stepping of the same number of environment steps, with the same threads."""
+    """Open-loop stepping of the same actions, as many environment steps, with the same threads."""
     ratio: float
-    """Median over repeats of iteration / raw."""
+    """iteration_s / raw_s, both means over repeats taken in turn."""
     peak_memory_mb: float
     """Peak resident memory of the process (MB)."""
     stages: dict[str, float]
-    """Wall time by stage (s), of the iteration with the median ratio."""
+    """Mean wall time by stage (s)."""
 
 
 class OpenLoop:
-    """`mujoco.rollout` on a family's model with random actions: what raw stepping costs.
+    """`mujoco.rollout` on a family's model, given the actions that a closed loop took: what raw stepping costs.
 
-    The model is the family's own, with the sensors its observation and reward need.
+    The model is the family's own, with the sensors its observation and reward need. The same actions matter: how much
+    the robot is in contact with the ground changes a step's cost by several per cent.
     """
 
-    def __init__(self, family: Family, n_rows: int, n_threads: int, control_steps: int) -> None:
+    def __init__(self, family: Family, n_rows: int, n_threads: int) -> None:
         if family.kinematic:
             raise ValueError(f"{family.name} has no MuJoCo physics to compare with; choose an environment that has")
-        self.model = family.model
-        self.control_steps = control_steps
-        self.n_rows = n_rows
+        self.family = family
+        model = family.model
         simulator = Simulator(family, n_rows, 1)
         rng = np.random.default_rng(0)
-        tasks = family.tasks.sample(n_rows, rng)
-        simulator.reset(tasks, rng.spawn(n_rows))
-        spec = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
-        self.initial = np.zeros((n_rows, mujoco.mj_stateSize(self.model, spec)))
-        self.initial[:, 1 : 1 + self.model.nq] = simulator.state.qpos
-        self.initial[:, 1 + self.model.nq : 1 + self.model.nq + self.model.nv] = simulator.state.qvel
-        action = np.clip(rng.standard_normal((n_rows, control_steps, self.model.nu)), -1, 1)
-        self.control = np.repeat(action, family.frame_skip, axis=1)
-        n_steps = control_steps * family.frame_skip
-        self.state = np.empty((n_rows, n_steps, self.initial.shape[1]))
-        self.sensordata = np.empty((n_rows, n_steps, self.model.nsensordata))
-        self._data = [mujoco.MjData(self.model) for _ in range(n_threads)]
+        simulator.reset(family.tasks.sample(n_rows, rng), rng.spawn(n_rows))
+        self.initial = np.zeros((n_rows, mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)))
+        self.initial[:, 1 : 1 + model.nq] = simulator.state.qpos
+        self.initial[:, 1 + model.nq : 1 + model.nq + model.nv] = simulator.state.qvel
+        self._data = [mujoco.MjData(model) for _ in range(n_threads)]
         # One thread steps on the caller's: a pool of one would only add a hand-over.
         self._pool = mujoco.rollout.Rollout(nthread=n_threads if n_threads > 1 else 0)
+        self._state = np.empty(0)
+        self._sensordata = np.empty(0)
 
-    def seconds(self) -> float:
-        """Wall time of one pass (s): n_rows x control_steps environment steps."""
+    def seconds(self, action: np.ndarray) -> float:
+        """Wall time (s) of stepping all rows through action (task, env, time, act)."""
+        model = self.family.model
+        flat = np.clip(action.reshape(len(self.initial), -1, action.shape[-1]), -1, 1).astype(np.float64)
+        control = np.repeat(flat, self.family.frame_skip, axis=1)
+        if self._state.shape[1:2] != control.shape[1:2]:
+            self._state = np.zeros((*control.shape[:2], self.initial.shape[1]))
+            self._sensordata = np.zeros((*control.shape[:2], model.nsensordata))
         start = time.perf_counter()
         self._pool.rollout(
-            self.model,
+            model,
             self._data if len(self._data) > 1 else self._data[0],
             self.initial,
-            self.control,
-            state=self.state,
-            sensordata=self.sensordata if self.model.nsensordata else None,
+            control,
+            state=self._state,
+            sensordata=self._sensordata if model.nsensordata else None,
         )
         return time.perf_counter() - start
 
@@ -101,27 +103,37 @@ class OpenLoop:
         self._pool.close()
 
 
+class _Recording(Collector):
+    """A collector that keeps the rollouts of an iteration, to replay their actions."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.rollouts: list[Rollout] = []
+
+    def collect(self, *args: Any, **kwargs: Any) -> Rollout:
+        self.rollouts.append(super().collect(*args, **kwargs))
+        return self.rollouts[-1]
+
+
 def bench_rollout(family: Family, n_tasks: int, n_envs: int, n_threads: int) -> RolloutBench:
     """Closed-loop against open-loop stepping; each measurement is about SECONDS_PER_MEASUREMENT long."""
     workers = Workers(n_threads)
     n_rows = n_tasks * n_envs
-    probe = OpenLoop(family, n_rows, workers.n_threads, 4)
-    probe.seconds()  # the first pass touches the memory
-    per_step_s = probe.seconds() / 4
-    probe.close()
-    control_steps = int(np.clip(SECONDS_PER_MEASUREMENT / per_step_s, 10, family.spec.horizon))
+    open_loop = OpenLoop(family, n_rows, workers.n_threads)
+    probe = np.random.default_rng(0).standard_normal((n_tasks, n_envs, 4, family.spec.act_dim))
+    open_loop.seconds(probe)  # the first pass touches the memory
+    control_steps = int(np.clip(4 * SECONDS_PER_MEASUREMENT / open_loop.seconds(probe), 10, family.spec.horizon))
 
     policy = GaussianMLP(family.spec.obs_dim, family.spec.act_dim)
     collector = Collector(family, policy, n_tasks, n_envs, workers, horizon=control_steps)
     tasks = family.tasks.sample(n_tasks, generator_for(0, Purpose.TASKS))
     params = policy.init(torch.Generator().manual_seed(0)).expand(n_tasks, -1)
-    open_loop = OpenLoop(family, n_rows, workers.n_threads, control_steps)
     closed_rates, open_rates = [], []
     for i in range(REPEATS + 1):
         start = time.perf_counter()
         rollout = collector.collect(params, tasks, seed_for(0, Purpose.SUPPORT, i))
         closed = rollout.n_steps / (time.perf_counter() - start)
-        opened = n_rows * control_steps / open_loop.seconds()
+        opened = n_rows * control_steps / open_loop.seconds(rollout.action.numpy())
         if i > 0:  # the first pair warms up
             closed_rates.append(closed)
             open_rates.append(opened)
@@ -131,33 +143,39 @@ def bench_rollout(family: Family, n_tasks: int, n_envs: int, n_threads: int) -> 
     return RolloutBench(statistics.median(closed_rates), statistics.median(open_rates), ratio)
 
 
-def bench_iteration(config: TrainConfig, n_threads: int, repeats: int = 3) -> IterationBench:
-    """Whole meta-iterations from the initial parameters, each beside raw stepping of as many environment steps."""
+def bench_iteration(config: TrainConfig, n_threads: int, repeats: int = 2) -> IterationBench:
+    """Whole meta-iterations from the initial parameters, each beside raw stepping of the same actions."""
     family = config.env.make()
     workers = Workers(n_threads)
     state = initial_state(config, family, workers)
     policy = config.policy.make(family, state.normaliser)
-    collector = Collector(family, policy, config.meta_batch, config.trajectories, workers)
-    n_rows = config.meta_batch * config.trajectories
-    open_loop = OpenLoop(family, n_rows, workers.n_threads, min(50, family.spec.horizon))
-    open_loop.seconds()
-    measured = []
-    for _ in range(repeats):
+    collector = _Recording(family, policy, config.meta_batch, config.trajectories, workers)
+    open_loop = OpenLoop(family, config.meta_batch * config.trajectories, workers.n_threads)
+    times: list[tuple[float, float]] = []
+    stages: dict[str, float] = {}
+    for i in range(repeats + 1):
         watch = Stopwatch()
-        steps_before = state.env_steps
         start = time.perf_counter()
         state, _ = meta_iteration(config, collector, state, workers, watch)
         seconds = time.perf_counter() - start
-        passes = (state.env_steps - steps_before) / (n_rows * open_loop.control_steps)
-        # Whole passes over the same number of steps; the remainder in proportion.
-        whole = max(1, round(passes))
-        raw = sum(open_loop.seconds() for _ in range(whole)) * passes / whole
-        measured.append((seconds / raw, seconds, raw, watch.seconds))
+        if i == 0:  # warms up
+            collector.rollouts.clear()
+            continue
+        # Episodes that ended early took fewer steps than the replay does: in proportion.
+        raw = sum(
+            open_loop.seconds(rollout.action.numpy()) * rollout.n_steps / rollout.valid.numel()
+            for rollout in collector.rollouts
+        )
+        collector.rollouts.clear()
+        times.append((seconds, raw))
+        for name, value in watch.seconds.items():
+            stages[name] = stages.get(name, 0.0) + value / repeats
     open_loop.close()
     workers.close()
-    ratio, seconds, raw, stages = sorted(measured, key=lambda m: m[0])[len(measured) // 2]
-    stages = {**stages, "other": seconds - sum(stages.values())}
-    return IterationBench(seconds, raw, ratio, peak_memory_mb(), stages)
+    seconds = statistics.mean(t[0] for t in times)
+    raw = statistics.mean(t[1] for t in times)
+    stages["other"] = seconds - sum(stages.values())
+    return IterationBench(seconds, raw, seconds / raw, peak_memory_mb(), stages)
 
 
 def peak_memory_mb() -> float:

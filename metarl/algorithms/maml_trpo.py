@@ -27,6 +27,10 @@ from metarl.seeding import children
 from metarl.stopwatch import Stopwatch
 from metarl.workers import Workers
 
+# Share of the trust region that the full step aims at. The curvature is an estimate: aiming at all of it, the line
+# search would refuse every second first step and evaluate all data once more, for steps no longer on average.
+KL_AIM = 0.8
+
 LearnStepSize = Literal["no", "scalar", "per-parameter"]
 
 
@@ -56,7 +60,7 @@ class MAMLTRPO:
     """Conjugate-gradient iterations."""
     cg_damping: float = 1e-5
     """Damping added to the Fisher matrix."""
-    curvature_fraction: float = 0.05
+    curvature_fraction: float = 0.03
     """Share of time steps, in (0, 1], that the Fisher and its Jacobian are computed from; the gradient uses all."""
     backtrack_ratio: float = 0.8
     """Factor of the line search."""
@@ -252,7 +256,7 @@ def update(
     norm = float(gradient.norm())
     if not quadratic > 0 or not np.isfinite(norm):
         return meta, UpdateInfo(loss_before, loss_before, 0.0, 0.0, norm)
-    full_step = direction * (2 * algo.max_kl / quadratic) ** 0.5
+    full_step = direction * (2 * KL_AIM * algo.max_kl / quadratic) ** 0.5
 
     def evaluate(fraction: float) -> tuple[float, float]:
         return meta_loss(algo, policy, _moved(algo, meta, full_step, fraction), support, query, workers)
