@@ -72,8 +72,7 @@ def _default(env_name: str, protocol: ProtocolName) -> TrainConfig:
         return replace(
             config,
             policy=replace(config.policy, normalise_obs=False, output_scale=0.1, min_std=0.3),
-            algo=replace(config.algo, inner_lr=0.5, later_lr_ratio=0.25, max_kl=0.02),
-            iterations=100,
+            algo=replace(config.algo, inner_lr=0.5, later_lr_ratio=0.25),
         )
     if protocol == "modern":
         # A control step is five times longer than in the paper's environment: credit for it fades sooner.

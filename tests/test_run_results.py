@@ -1,0 +1,65 @@
+"""Records of runs, and that the README's figures are those of the records in results/."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_runs import SMALL, call
+
+from metarl.presets import preset
+from metarl.results import PAPER_RANDOM, matching_preset, readme_blocks, readme_text, result_record
+
+ROOT = Path(__file__).parent.parent
+RECORDS = sorted((ROOT / "results").glob("*-seed*.json"))
+
+
+def test_the_readme_shows_what_the_records_say() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert readme_text(text, readme_blocks(ROOT / "results")) == text
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_a_shipped_record_is_whole(path: Path) -> None:
+    record = json.loads(path.read_text())
+    assert path.stem == f"{record['env']}-{record['protocol']}-{record['preset']}-seed{record['seed']}"
+    assert record["command"].startswith(("metarl train ", "metarl demo"))
+    assert record["evaluate_command"].startswith("metarl evaluate ")
+    assert len(record["curve"]) == record["iterations"]
+    assert record["curve"][-1]["env_steps"] == record["env_steps"]
+    assert len(record["heldout"]["mean"]) == len(record["heldout"]["ci95"]) == 4
+    assert record["heldout"]["n_tasks"] == 40
+
+
+def test_untrained_policies_get_the_papers_returns() -> None:
+    environments = json.loads((ROOT / "results" / "random-finn2017.json").read_text())["environments"]
+    assert set(environments) == set(PAPER_RANDOM)
+    for row in environments.values():
+        assert abs(row["mean"] - row["paper_mean"]) <= row["ci95"] + row["paper_ci95"]
+
+
+def test_a_run_becomes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert call(capsys, "train", "point-nav", *SMALL, "--iterations", 2, "--out", run, "--quiet")[0] == 0
+    with pytest.raises(FileNotFoundError, match="metarl evaluate"):
+        result_record(run)
+    assert call(capsys, "evaluate", run, "--tasks", 3, "--steps", 1)[0] == 0
+    record = result_record(run)
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert record["heldout"]["mean"] == evaluation["meta-trained"]["mean"]
+    assert [row["iteration"] for row in record["curve"]] == [0, 1]
+    assert record["preset"] == "custom"
+    json.dumps(record)
+
+
+def test_a_preset_is_recognised_whatever_the_seed() -> None:
+    config = preset("half-cheetah-dir", "paper")
+    assert matching_preset(replace(config, seed=3, iterations=7)) == "paper"
+    assert matching_preset(replace(config, meta_batch=3)) == "custom"
+
+
+def test_readme_without_markers_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no markers for 'results'"):
+        readme_text("# nothing", {"results": "x"})
