@@ -16,11 +16,13 @@ import torch
 from small_runs import call, fails, start_process, train_small
 
 from metarl import load_policy
+from metarl.algorithms.maml_trpo import MetaParams
 from metarl.baselines import KINDS, BaselineConfig, BaselineKind, PPOConfig, load_baselines
 from metarl.cli import main
+from metarl.commands.loading import load_run
 from metarl.config import EnvConfig
 from metarl.envs import MetaSB3VecEnv
-from metarl.evaluate import adaptation_score
+from metarl.evaluate import adaptation_score, contenders
 from metarl.ppo_training import make_ppo
 from metarl.results import result_record, results_table
 from metarl.runs import read_json, write_atomic
@@ -147,6 +149,20 @@ def test_evaluate_compares_on_the_same_tasks(points: Path, tmp_path: Path, capsy
     made = result["baselines_made"]["oracle"]
     assert made["path"] == str(points / "point-nav-modern-oracle")
     assert (made["env_steps"], made["seed"], made["finished"]) == (60, 0, True)
+
+
+def test_all_are_adapted_with_the_same_step_size(points: Path) -> None:
+    run = load_run(points / "run")
+    baselines = load_baselines(run.config.env, points)
+    theta = run.state.meta.theta
+    learned = MetaParams(theta, torch.linspace(0.0, 0.2, len(theta)))  # Meta-SGD: one of each parameter
+    for meta, expected in ((MetaParams(theta, torch.tensor(0.3)), 0.3), (learned, 0.1)):
+        found = {c.name: c for c in contenders(run.family, run.policy, meta, 3, 0, baselines)}
+        assert [c.n_steps for c in found.values()] == [3, 3, 3, 0]
+        assert torch.equal(found["random initialisation"].meta.step_size, meta.step_size)
+        assert float(found["pretrained"].meta.step_size) == pytest.approx(expected)
+        assert found["oracle"].family.oracle
+        assert not found["pretrained"].family.oracle
 
 
 def test_the_table_has_the_baselines(points: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
