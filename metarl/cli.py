@@ -16,6 +16,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": "meta-train a policy on a family of tasks, or resume a run",
     "evaluate": "return on held-out tasks after 0, 1, 2, 3 gradient steps",
+    "baseline": "train an oracle or a pretrained policy to compare with",
     "adapt": "adapt a trained run to one task and save the policy",
     "record": "video of the policy before and after adaptation",
     "list": "environments, their tasks and presets",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from metarl.envs import ChoiceTasks, Family, Tasks
 from metarl.policies import GaussianPolicy
 
 from .algorithms.maml_trpo import MAMLTRPO, MetaParams, adapt_tasks
+from .baselines import Baselines
 from .losses import task_batches
 from .rollout import Collector
 from .seeding import Purpose, children, generator_for, seed_for
@@ -92,6 +94,47 @@ def random_meta(policy: GaussianPolicy, meta: MetaParams, seed: int) -> MetaPara
     return MetaParams(policy.init(torch.Generator().manual_seed(torch_seed)), meta.step_size)
 
 
+@dataclass(frozen=True)
+class Contender:
+    """A policy to evaluate."""
+
+    name: str
+    family: Family
+    """Decides what it observes: an oracle's has the goal."""
+    policy: GaussianPolicy
+    meta: MetaParams
+    n_steps: int
+    """Gradient steps; 0 for a policy that is not adapted."""
+
+
+def contenders(
+    family: Family, policy: GaussianPolicy, meta: MetaParams, n_steps: int, seed: int, baselines: Baselines | None
+) -> list[Contender]:
+    """The meta-trained policy, a random initialisation and, if given, the trained baselines.
+
+    All are adapted with the same step size. A step size of each parameter is the meta-trained network's own; the
+    pretrained policy takes their mean.
+    """
+    out = [
+        Contender("meta-trained", family, policy, meta, n_steps),
+        Contender("random initialisation", family, policy, random_meta(policy, meta, seed), n_steps),
+    ]
+    if baselines is not None:
+        pretrained, oracle = baselines.pretrained, baselines.oracle
+        step_size = meta.step_size.mean()
+        out += [
+            Contender(
+                "pretrained",
+                pretrained.env.make(),
+                pretrained.network,
+                MetaParams(pretrained.theta, step_size),
+                n_steps,
+            ),
+            Contender("oracle", oracle.env.make(), oracle.network, MetaParams(oracle.theta, step_size), 0),
+        ]
+    return out
+
+
 def evaluate(
     algo: MAMLTRPO,
     family: Family,
@@ -103,12 +146,17 @@ def evaluate(
     trajectories: int,
     seed: int,
     workers: Workers,
+    baselines: Baselines | None = None,
     on_step: Callable[[str, int], None] | None = None,
 ) -> dict[str, Any]:
     """Returns on held-out tasks after 0 ... n_steps gradient steps, beside a random initialisation adapted alike.
 
-    Plain values for JSON: "meta-trained" and "random initialisation" each with mean, ci95 and returns per task;
-    "groups" repeats the meta-trained summary per named task where the tasks are named ones (directions).
+    Every policy meets the same tasks, initial states and action noise.
+
+    Plain values for JSON: "meta-trained" and "random initialisation", with baselines also "pretrained" and "oracle"
+    (which takes no steps), each with mean, ci95 and returns per task; "groups" repeats the meta-trained summary per
+    named task where the tasks are named ones (directions). With baselines also "baselines" (mean returns after 0, 1,
+    ... steps; of the oracle one number), "baselines_made" and "score" (see `adaptation_score`).
     """
     tasks = family.tasks.sample(n_tasks, generator_for(seed, Purpose.EVAL_TASKS), "test")
     result: dict[str, Any] = {
@@ -118,14 +166,15 @@ def evaluate(
         "goals": tasks.goal.tolist(),
         "interval": "mean +- ci95 over tasks, ci95 = 1.96 standard errors",
     }
-    for name, start in (("meta-trained", meta), ("random initialisation", random_meta(policy, meta, seed))):
+    for contender in contenders(family, policy, meta, n_steps, seed, baselines):
+        name = contender.name
         path = adaptation_path(
             algo,
-            family,
-            policy,
-            start,
+            contender.family,
+            contender.policy,
+            contender.meta,
             tasks,
-            n_steps=n_steps,
+            n_steps=contender.n_steps,
             trajectories=trajectories,
             seed=seed_for(seed, Purpose.EVAL),
             workers=workers,
@@ -140,7 +189,23 @@ def evaluate(
         }
         if name == "meta-trained":
             result["groups"] = _by_named_task(family, tasks, path.returns)
+    if baselines is not None:
+        random, oracle = result["random initialisation"]["mean"], result["oracle"]["mean"][0]
+        result["baselines"] = {"random": random, "pretrained": result["pretrained"]["mean"], "oracle": oracle}
+        result["baselines_made"] = baselines.facts
+        result["score"] = adaptation_score(result["meta-trained"]["mean"], random[0], oracle)
     return result
+
+
+def adaptation_score(returns: Sequence[float], random: float, oracle: float) -> list[float]:
+    """(return - random) / (oracle - random): 0 for an untrained policy, 1 for one that is told the goal.
+
+    returns: after 0, 1, ... gradient steps. random: an untrained policy's before adaptation. All NaN if the oracle is
+    no better than that.
+    """
+    if not oracle > random:
+        return [math.nan] * len(returns)
+    return [(value - random) / (oracle - random) for value in returns]
 
 
 def _by_named_task(family: Family, tasks: Tasks, returns: np.ndarray) -> dict[str, Any]:

@@ -8,11 +8,19 @@ from typing import Any
 
 import numpy as np
 
-COLOURS = {"meta-trained": "#1f5fbf", "random initialisation": "#999999"}
+COLOURS = {
+    "meta-trained": "#1f5fbf",
+    "random initialisation": "#999999",
+    "pretrained": "#2e8b57",
+    "oracle": "#c8691e",
+}
 
 
 def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None:
-    """Return against gradient steps, mean and 95 % interval over tasks, as a PNG."""
+    """Return against gradient steps, mean and 95 % interval over tasks, as a PNG.
+
+    An oracle, which takes no steps, is a line across.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -20,6 +28,11 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for name, colour in COLOURS.items():
+        if name not in result:
+            continue
+        if name == "oracle":
+            axes.axhline(result[name]["mean"][0], color=colour, linestyle="--", label=name)
+            continue
         mean, ci95 = np.array(result[name]["mean"]), np.array(result[name]["ci95"])
         steps = np.arange(len(mean))
         axes.errorbar(steps, mean, ci95, marker="o", capsize=4, color=colour, label=name)

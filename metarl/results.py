@@ -84,11 +84,24 @@ def result_record(run_path: Path) -> dict[str, Any]:
             "ci95": evaluation["meta-trained"]["ci95"],
             "groups": evaluation["groups"],
         },
-        "baselines": {
-            "random": evaluation["random initialisation"]["mean"],
-            "random_ci95": evaluation["random initialisation"]["ci95"],
-        },
+        **_comparison(evaluation),
     }
+
+
+def _comparison(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """A record's baselines, and its score if the evaluation had an oracle (`metarl evaluate --baselines`)."""
+    random = evaluation["random initialisation"]
+    baselines = {"random": random["mean"], "random_ci95": random["ci95"]}
+    if "score" not in evaluation:
+        return {"baselines": baselines}
+    pretrained, oracle = evaluation["pretrained"], evaluation["oracle"]
+    baselines |= {
+        "pretrained": pretrained["mean"],
+        "pretrained_ci95": pretrained["ci95"],
+        "oracle": oracle["mean"][0],
+        "oracle_ci95": oracle["ci95"][0],
+    }
+    return {"baselines": baselines, "baselines_made": evaluation["baselines_made"], "score": evaluation["score"]}
 
 
 def matching_preset(config: TrainConfig) -> str:
@@ -207,15 +220,17 @@ def speed_table(record: dict[str, Any]) -> str:
 def results_table(records: Sequence[dict[str, Any]]) -> str:
     """Markdown: held-out returns after 0 to 3 gradient steps beside the paper's after one, and what they cost."""
     lines = [
-        "| environment | protocol | seed | before | 1 step | 2 steps | 3 steps | paper, 1 step | steps | wall time |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| environment | protocol | seed | before | 1 step | 2 steps | 3 steps | paper, 1 step "
+        "| oracle | score, 1 step | steps | wall time |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in sorted(records, key=lambda r: (r["env"], r["protocol"], r["preset"], r["seed"])):
         held = r["heldout"]
         cells = [f"{m:.1f} ± {c:.1f}" for m, c in zip(held["mean"], held["ci95"], strict=True)]
         paper = f"{PAPER_MAML[r['env']][1]:g}" if r["protocol"] == "finn2017" and r["env"] in PAPER_MAML else ""
         cost = f"{r['env_steps'] / 1e6:.1f} M | {r['wall_s'] / 60:.1f} min"
-        lines.append(f"| {r['env']} | {r['protocol']} | {r['seed']} | {' | '.join(cells)} | {paper} | {cost} |")
+        row = [r["env"], r["protocol"], str(r["seed"]), *cells, paper, *_oracle_cells(r), cost]
+        lines.append(f"| {' | '.join(row)} |")
     counts = {(r["heldout"]["n_tasks"], r["heldout"]["trajectories"]) for r in records}
     lines.append("")
     lines.append(
@@ -225,6 +240,16 @@ def results_table(records: Sequence[dict[str, Any]]) -> str:
     )
     lines += ["", "```", *(f"{c}" for r in records for c in (r["command"], r["evaluate_command"])), "```"]
     return "\n".join(lines)
+
+
+def _oracle_cells(record: dict[str, Any]) -> tuple[str, str]:
+    """The oracle's return and the score after one step; empty for a record made without baselines."""
+    score = record.get("score") or []
+    oracle = record["baselines"].get("oracle")
+    return (
+        "" if oracle is None else f"{oracle:.1f}",
+        f"{score[1]:.2f}" if len(score) > 1 and score[1] is not None else "",
+    )
 
 
 def random_table(record: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from metarl.baselines import FOLDER, Baselines, load_baselines
 from metarl.commands.adapt_command import check_adaptation
 from metarl.commands.loading import LoadedRun, check_least, check_writable, load_run
 from metarl.commands.parsing import parse_args
@@ -19,12 +20,19 @@ from metarl.figures import adaptation_figure
 from metarl.runs import json_text, versions, write_atomic
 from metarl.workers import Workers
 
+BaselinesPath = Annotated[
+    Path | None,
+    tyro.conf.arg(metavar="[DIR]", help_behavior_hint=f"(default: none; without DIR: {FOLDER})"),
+]
 OutPath = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: RUN)")]
 
 
 @dataclass(frozen=True)
 class Args:
-    """Return on held-out tasks after 0, 1, ... gradient steps, beside a random initialisation adapted alike."""
+    """Return on held-out tasks after 0, 1, ... gradient steps, beside a random initialisation adapted alike.
+
+    With --baselines also beside a pretrained policy adapted alike, and an oracle that observes the goal.
+    """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder made by 'metarl train'."""
@@ -38,6 +46,8 @@ class Args:
     """Seed of the held-out tasks and episodes."""
     threads: int = 0
     """Threads, 0 for one per core. Does not change the results."""
+    baselines: BaselinesPath = None
+    """Compare with the oracle and the pretrained policy in this folder, as 'metarl baseline' makes them."""
     out: OutPath = None
     """Folder for evaluation.json and evaluation.png."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -46,15 +56,18 @@ class Args:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    args = parse_args(Args, argv, "metarl evaluate")
+    args = parse_args(Args, with_default_folder(argv), "metarl evaluate")
     check_least("tasks", args.tasks, 1)
     check_adaptation(args.steps, args.trajectories, args.seed, args.threads)
     loaded = load_run(args.run)
+    baselines = None if args.baselines is None else load_baselines(loaded.config.env, args.baselines)
     out = args.out or args.run
     check_writable(out)
     command = shlex.join(["metarl", "evaluate", *argv])
     report = None if args.json else _print_progress
-    result = evaluate_run(loaded, args.tasks, args.trajectories, args.steps, args.seed, args.threads, command, report)
+    result = evaluate_run(
+        loaded, args.tasks, args.trajectories, args.steps, args.seed, args.threads, command, report, baselines
+    )
     paths = write_evaluation(loaded, result, out)
     if args.json:
         print(json_text(result), end="")
@@ -62,6 +75,15 @@ def main(argv: Sequence[str]) -> int:
         print(table(result))
         print("written: " + ", ".join(map(str, paths)))
     return 0
+
+
+def with_default_folder(argv: Sequence[str]) -> list[str]:
+    """The arguments with the usual folder after a `--baselines` that names none."""
+    out = list(argv)
+    for i in reversed([i for i, token in enumerate(argv) if token == "--baselines"]):
+        if i + 1 == len(argv) or argv[i + 1].startswith("-"):
+            out.insert(i + 1, str(FOLDER))
+    return out
 
 
 def evaluate_run(
@@ -73,6 +95,7 @@ def evaluate_run(
     threads: int,
     command: str,
     report: Any = None,
+    baselines: Baselines | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run's checkpoint; plain values for JSON."""
     workers = Workers(threads)
@@ -87,6 +110,7 @@ def evaluate_run(
             trajectories=trajectories or loaded.config.trajectories,
             seed=seed,
             workers=workers,
+            baselines=baselines,
             on_step=report,
         )
     finally:
@@ -115,7 +139,7 @@ def table(result: Mapping[str, Any]) -> str:
     n_columns = len(result["meta-trained"]["mean"])
     rows = [("meta-trained", result["meta-trained"])]
     rows += [(f"  {name}", group) for name, group in result["groups"].items()]
-    rows.append(("random initialisation", result["random initialisation"]))
+    rows += [(name, result[name]) for name in ("random initialisation", "pretrained", "oracle") if name in result]
     width = max(len(name) for name, _ in rows)
     head = " " * width + "".join(f"{f'{i} steps' if i != 1 else '1 step':>20}" for i in range(n_columns))
     lines = [
@@ -123,15 +147,23 @@ def table(result: Mapping[str, Any]) -> str:
         + "".join(f"{_with_interval(m, c):>20}" for m, c in zip(row["mean"], row["ci95"], strict=True))
         for name, row in rows
     ]
+    if "score" in result:
+        lines.append(f"{'score':<{width}}" + "".join(f"{_score(value):>20}" for value in result["score"]))
     note = (
         f"return on {result['n_tasks']} held-out tasks, {result['trajectories']} trajectories each, "
         "mean +- 95 % interval over tasks"
     )
+    if "score" in result:
+        note += "; score: 0 is random initialisation before adaptation, 1 the oracle"
     return "\n".join([note, head, *lines])
 
 
 def _with_interval(mean: float, ci95: float) -> str:
     return f"{mean:.1f} +- {ci95:.1f}" if math.isfinite(ci95) else f"{mean:.1f}"  # one task has no interval
+
+
+def _score(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "-"  # an oracle that is no better than random
 
 
 def _print_progress(name: str, step: int) -> None:

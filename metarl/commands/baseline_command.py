@@ -1,0 +1,121 @@
+"""`metarl baseline oracle|pretrained ENV`: train what meta-learning is compared with."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metarl.baselines import BaselineConfig, BaselineKind, PPOConfig, baseline_folder, baseline_preset
+from metarl.commands.loading import check_threads, check_writable
+from metarl.commands.parsing import parse_args
+from metarl.commands.train_command import clock
+from metarl.config import EnvConfig
+from metarl.envs import ProtocolName
+from metarl.ppo_training import CurvePoint, minibatch_size, train_baseline
+
+OutPath = Annotated[
+    Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/baselines/ENV-PROTOCOL-KIND)")
+]
+
+
+@dataclass(frozen=True)
+class EnvOptions:
+    """Which environment."""
+
+    protocol: ProtocolName = "modern"
+    """modern: Gymnasium's physics and time step. finn2017: the paper's own environment."""
+    horizon: int = 0
+    """Control steps per episode; 0 for the family's own (200; 100 for the point)."""
+
+
+@dataclass(frozen=True)
+class Args:
+    """Train a baseline on all training tasks with Stable-Baselines3's PPO.
+
+    'metarl evaluate RUN --baselines' compares a run with both. Ctrl-C keeps what there is.
+    """
+
+    kind: Annotated[tyro.conf.Positional[BaselineKind], tyro.conf.arg(metavar="oracle|pretrained")]
+    """oracle: sees the goal, an upper bound. pretrained: does not, and is adapted in the evaluation."""
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV")]
+    """Environment family; 'metarl list' shows them."""
+    env: EnvOptions = field(default_factory=EnvOptions)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    steps: int = BaselineConfig.steps
+    """Environment steps, rounded up to whole updates."""
+    seed: int = 0
+    """Seed of every random number."""
+    out: OutPath = None
+    """Folder of the baseline."""
+    replace: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace a baseline that is there already."""
+    threads: int = 0
+    """Threads of the simulator, 0 for one per core. Does not change the results."""
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print nothing but the folder."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    args = parse(argv)
+    check_threads(args.threads)
+    env = EnvConfig(args.name, args.env.protocol, oracle=args.kind == "oracle", horizon=args.env.horizon)
+    config = BaselineConfig(args.kind, env, args.ppo, args.steps, args.seed)
+    minibatch_size(config)
+    out = args.out or baseline_folder(args.kind, env)
+    check_writable(out)
+    progress = Progress(config, out, args.quiet)
+    train_baseline(
+        config,
+        out,
+        n_threads=args.threads,
+        command=shlex.join(["metarl", "baseline", *argv]),
+        replace=args.replace,
+        on_update=progress.update,
+    )
+    print(out if args.quiet else f"done: {out}", flush=True)
+    return 0
+
+
+def parse(argv: Sequence[str]) -> Args:
+    """Options over the settings for the environment. ValueError for wrong ones, SystemExit after printing help."""
+    first = parse_args(Args, argv, "metarl baseline")
+    usual = baseline_preset(first.kind, EnvConfig(first.name, first.env.protocol, oracle=first.kind == "oracle"))
+    base = Args(first.kind, first.name, first.env, usual.ppo, usual.steps)
+    return parse_args(Args, argv, "metarl baseline", base)
+
+
+class Progress:
+    """A line an update, at most one every few seconds."""
+
+    EVERY_S = 2.0
+
+    def __init__(self, config: BaselineConfig, out: Path, quiet: bool) -> None:
+        self.config = config
+        self.quiet = quiet
+        self.printed_s = -self.EVERY_S
+        if not quiet:
+            print(
+                f"{config.env.name} ({config.env.protocol}), {config.kind}: {config.steps:,} steps, "
+                f"{config.ppo.envs} episodes an update -> {out}\nreturns are means over new training tasks",
+                flush=True,
+            )
+
+    def update(self, point: CurvePoint) -> None:
+        """Report an update."""
+        last = point.env_steps >= self.config.steps
+        if self.quiet or (point.wall_s - self.printed_s < self.EVERY_S and not last):
+            return
+        self.printed_s = point.wall_s
+        rate = point.env_steps / point.wall_s
+        left = max(0, self.config.steps - point.env_steps) / rate
+        print(
+            f"{point.env_steps:>12,}/{self.config.steps:,}  return {point.mean_return:9.2f}  "
+            f"std {point.mean_std:.2f}  {rate:8,.0f} steps/s  left {clock(left)}",
+            flush=True,
+        )
