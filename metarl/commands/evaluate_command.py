@@ -27,7 +27,7 @@ class Args:
     """Return on held-out tasks after 0, 1, ... gradient steps, beside a random initialisation adapted alike."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Run folder made by 'metarl train'."""
+    """Run folder made by 'metarl train', or the policy folder of an initialisation, such as RUN/policy."""
     tasks: int = 40
     """Held-out tasks. Paper: 40."""
     trajectories: int = 0
