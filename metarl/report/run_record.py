@@ -73,7 +73,7 @@ class RunRecord:
 
     def column(self, name: str) -> list[float]:
         """One metric, iteration by iteration; NaN where it is missing."""
-        return [_number(row.get(name)) for row in self.rows]
+        return [row.get(name, math.nan) for row in self.rows]
 
     @property
     def env_steps(self) -> float:
@@ -91,7 +91,10 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
 
     Raises FileNotFoundError for what is no run folder, ValueError naming the file that is damaged.
     """
-    unique = list({path.resolve(): path for path in reversed(paths)}.values())[::-1]
+    first: dict[Path, Path] = {}
+    for path in paths:
+        first.setdefault(path.resolve(), path)
+    unique = list(first.values())
     names = [path.resolve().name for path in unique]
     labels = [name if names.count(name) == 1 else str(path) for name, path in zip(names, unique, strict=True)]
     return [_read_run(path, label) for path, label in zip(unique, labels, strict=True)]
@@ -106,10 +109,17 @@ def _read_run(path: Path, label: str) -> RunRecord:
         path=path,
         config=config,
         made=made,
-        rows=read_metrics(metrics) if metrics.is_file() else [],
+        rows=_read_rows(metrics) if metrics.is_file() else [],
         evaluation=_read_evaluation(run) if run.evaluation.is_file() else None,
         videos=[_read_video(video) for video in sorted(run.videos.glob("*.mp4"))],
     )
+
+
+def _read_rows(path: Path) -> list[dict[str, float]]:
+    try:
+        return [{name: _number(value) for name, value in row.items()} for row in read_metrics(path)]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; restore it from a copy") from error
 
 
 def _read_evaluation(run: RunFolder) -> Evaluation:
