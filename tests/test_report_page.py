@@ -14,6 +14,7 @@ from recorded_runs import BASELINES, META, RANDOM, SCORE, Page, write_evaluation
 from metarl.report import read_runs, report_page
 from metarl.report.clips import read_clips
 from metarl.report.curves import adaptation_chart, learning_charts
+from metarl.report.milestones import Milestone, milestone
 from metarl.report.numbers import value_text
 from metarl.results import PAPER_MAML
 
@@ -192,3 +193,23 @@ def test_runs_of_the_same_name_and_one_named_twice(tmp_path: Path) -> None:
     one, two = write_run(tmp_path / "a" / "run"), write_run(tmp_path / "b" / "run")
     assert [r.label for r in read_runs([one, two, one])] == [str(one), str(two)]
     assert [r.label for r in read_runs([one, one / ".." / "run"])] == ["run"]
+
+
+def test_the_milestone_is_where_the_curve_passes_it(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", evaluated=False)
+    rows = [
+        {"iteration": i, "return_before": -20.0, "return_after": value, "env_steps": 1000 * (i + 1), "wall_s": i + 1.0}
+        for i, value in enumerate([-20.0] * 5 + [71.0] * 5 + [80.0] * 10)
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    # 0.9 of the way from -20 to 80 is 70: reached by the mean of five at the tenth.
+    (record,) = read_runs([run])
+    assert milestone(record) == Milestone(iteration=10, env_steps=10_000, wall_s=10.0)
+    assert "to 90 % of the final score" in page_of(run)[1].texts("dt")
+    for falling in (rows[:6], [{**row, "return_after": -30.0} for row in rows]):
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in falling))
+        assert milestone(read_runs([run])[0]) is None
+    # With an evaluation, the score's zero is the random initialisation's return before adaptation there.
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_evaluation(run, "half-cheetah-dir", "finn2017", 20, False, **{"random initialisation": {"mean": [60.0]}})
+    assert milestone(read_runs([run])[0]).iteration == 14  # 78: (71 + 4 * 80) / 5 = 78.2

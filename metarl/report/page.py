@@ -14,6 +14,7 @@ from metarl.envs import family_class
 from .clips import Clip
 from .curves import adaptation_chart, learning_charts, paper_points
 from .markup import Child, Markup, join, tag
+from .milestones import SHARE, milestone
 from .numbers import count_text, duration_text, interval_text, value_text
 from .run_record import META, RANDOM, RunRecord
 from .svg_chart import chart_figure
@@ -155,6 +156,10 @@ def _tiles(record: RunRecord) -> Markup:
             facts.append(("Finn et al. 2017, 1 step", value_text(paper[1])))
         if evaluation.score is not None:
             facts.append(("adaptation score", value_text(evaluation.score[-1], 2)))
+    reached = milestone(record)
+    if reached is not None:
+        shown = join(count_text(reached.env_steps), tag("small", f" steps, {duration_text(reached.wall_s)}"))
+        facts.append((f"to {100 * SHARE:.0f} % of the final score", shown))
     facts += [
         ("environment steps", count_text(record.env_steps)),
         ("wall time", duration_text(record.wall_s)),
