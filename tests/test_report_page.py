@@ -69,9 +69,10 @@ def test_the_numbers_are_those_of_the_records(run: Path) -> None:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         assert any(title.startswith(f"{value_text(row['return_after'])} after adaptation") for title in titles)
+    assert "seed 0" in page.text
     tiles = page.texts("dd")
     assert value_text(META["mean"][1]) in tiles
-    assert {"4.8 million", "2.0 min", "30", "0"} <= set(tiles)
+    assert {"4.8\N{NO-BREAK SPACE}M", "2.0 min", "30"} <= set(tiles)
     made = json.loads((run / "config.json").read_text())
     settings = page.texts("details")
     for group in ("env", "policy", "algo"):

@@ -116,7 +116,7 @@ def test_numbers_as_a_reader_wants_them() -> None:
     minus = "\N{MINUS SIGN}"
     assert (value_text(-31.6272), value_text(0.04), value_text(-0.04)) == (f"{minus}31.6", "0.0", "0.0")
     assert (value_text(math.nan), interval_text(math.nan), interval_text(4.13)) == ("\N{EN DASH}", "", "± 4.1")
-    assert (count_text(16_080_000), count_text(80_000)) == ("16.1 million", "80,000")
+    assert (count_text(16_080_000), count_text(80_000)) == ("16.1\N{NO-BREAK SPACE}million", "80,000")
     assert [duration_text(s) for s in (5.2, 188.8, 7200)] == ["5 s", "3.1 min", "2.0 h"]
     assert [setting_text(v) for v in ([100, 100], 1e-5, True, None)] == ["100 100", "1e-05", "True", "None"]
 

@@ -12,6 +12,7 @@ from .run_record import META, PRETRAINED, RANDOM, Curve, Evaluation, RunRecord
 from .svg_chart import Chart, Dash, Level, Series
 
 RETURN = "return per episode"
+_GROUP_DASHES: tuple[Dash, Dash] = ("dotted", "dashdot")
 _RUN_COLOURS = tuple(f"c{i}" for i in range(8))
 
 
@@ -72,7 +73,7 @@ def _learning_series(records: Sequence[RunRecord], column: str, scale: float) ->
 def _learning_spots(record: RunRecord, name: str, returns: Sequence[float]) -> list[str]:
     columns = zip(returns, record.column("env_steps"), record.column("wall_s"), strict=True)
     return [
-        f"{value_text(value)} {name}, {count_text(steps)} steps, {duration_text(seconds)}"
+        f"{value_text(value)} {name}, {count_text(steps, 'M')} steps, {duration_text(seconds)}"
         if math.isfinite(value) and math.isfinite(steps) and math.isfinite(seconds)
         else name
         for value, steps, seconds in columns
@@ -94,8 +95,8 @@ def adaptation_chart(records: Sequence[RunRecord]) -> Chart:
         series.append(_steps_series(META if alone else record.label, curve, colour, marker=True))
         if alone:
             series += [
-                _steps_series(name, group, colour, dash="dotted", in_legend=len(evaluation.groups) <= 4)
-                for name, group in evaluation.groups.items()
+                _steps_series(name, group, colour, dash=_GROUP_DASHES[i % 2], in_legend=len(evaluation.groups) <= 4)
+                for i, (name, group) in enumerate(evaluation.groups.items())
             ]
     for name, colour in ((RANDOM, "muted"), (PRETRAINED, "c1")):
         baseline = _first_curve([evaluation for _, evaluation in evaluated], name)
@@ -138,6 +139,6 @@ def _steps_series(
         for mean, half in zip(curve.mean, curve.ci95, strict=True)
     ]
     x = [float(step) for step in range(len(curve.mean))]
-    # The bars of named tasks would hide the others'.
-    ci95 = None if dash == "dotted" else curve.ci95
+    # The bars of named tasks, and of several runs' baselines, would hide the others'.
+    ci95 = curve.ci95 if marker else None
     return Series(label, x, curve.mean, ci95, spots, colour, dash, "circle" if marker else "none", in_legend)

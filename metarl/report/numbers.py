@@ -21,9 +21,9 @@ def interval_text(ci95: float, decimals: int = 1) -> str:
     return f"± {value_text(ci95, decimals)}" if math.isfinite(ci95) else ""
 
 
-def count_text(count: float) -> str:
+def count_text(count: float, million: str = "million") -> str:
     """A large count: 16080000 as 16.1 million, 80000 as 80,000."""
-    return f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,.0f}"
+    return f"{count / 1e6:.1f}\N{NO-BREAK SPACE}{million}" if count >= 1e6 else f"{count:,.0f}"
 
 
 def duration_text(seconds: float) -> str:

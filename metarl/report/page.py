@@ -82,7 +82,7 @@ def _several(records: Sequence[RunRecord], clips: Mapping[str, Sequence[Clip]]) 
         groups.setdefault((env.name, env.protocol, env.oracle, env.horizon), []).append(record)
     for (name, protocol, *_), group in groups.items():
         if len(group) > 1:
-            parts += [tag("h2", f"{name} ({protocol}): {len(group)} runs"), _charts(group)]
+            parts += [tag("h2", f"{name} ({protocol}): {len(group)} runs"), _adaptation(group), _learning(group)]
     for record in records:
         heading = [tag("h2", record.label), tag("p", f"{record.config.env.name}: {_kind(record)}", class_="soft")]
         parts.append(tag("section", *heading, _run_sections(record, clips.get(record.label, ()))))
@@ -111,8 +111,9 @@ def _run_sections(record: RunRecord, clips: Sequence[Clip]) -> Markup:
     return join(
         tag("p", _summary(record), class_="lead"),
         _tiles(record),
-        _charts([record]),
-        _videos(record, clips),
+        _adaptation([record], clips),
+        None if clips else _how_to_film(record),
+        _learning([record]),
         None if table is None else tag("section", tag("h3", "Return on held-out tasks"), table, class_="card"),
         _details("Settings", settings_table(record.made["config"])),
         _details("Command to reproduce, versions", join(_commands(record), versions_table(_versions(record)))),
@@ -158,29 +159,34 @@ def _tiles(record: RunRecord) -> Markup:
             facts.append(("adaptation score", value_text(evaluation.score[-1], 2)))
     reached = milestone(record)
     if reached is not None:
-        shown = join(count_text(reached.env_steps), tag("small", f" steps, {duration_text(reached.wall_s)}"))
+        shown = join(count_text(reached.env_steps, "M"), tag("small", f" steps, {duration_text(reached.wall_s)}"))
         facts.append((f"to {100 * SHARE:.0f} % of the final score", shown))
     facts += [
-        ("environment steps", count_text(record.env_steps)),
+        ("environment steps", count_text(record.env_steps, "M")),
         ("wall time", duration_text(record.wall_s)),
         ("iterations", len(record.rows)),
-        ("seed", record.config.seed),
     ]
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts), class_="tiles")
 
 
-def _charts(records: Sequence[RunRecord]) -> Markup:
-    charts = []
-    if any(record.evaluation is not None for record in records):
-        charts.append(adaptation_chart(records))
-    charts += learning_charts(records)
-    return tag("div", *map(chart_figure, charts), class_="grid")
+def _learning(records: Sequence[RunRecord]) -> Markup:
+    return tag("div", *map(chart_figure, learning_charts(records)), class_="grid")
 
 
-def _videos(record: RunRecord, clips: Sequence[Clip]) -> Markup:
-    if not clips:
-        command = tag("code", f"metarl record {shlex.quote(str(record.path))}")
-        return tag("p", "No video yet: ", command, " films a task before and after adaptation.", class_="soft")
+def _adaptation(records: Sequence[RunRecord], clips: Sequence[Clip] = ()) -> Markup | None:
+    """What a gradient step does, as numbers and as videos."""
+    evaluated = [record for record in records if record.evaluation is not None]
+    figures = [chart_figure(adaptation_chart(evaluated))] if evaluated else []
+    figures += _players(clips)
+    return tag("div", *figures, class_="grid") if figures else None
+
+
+def _how_to_film(record: RunRecord) -> Markup:
+    command = tag("code", f"metarl record {shlex.quote(str(record.path))}")
+    return tag("p", "No video yet: ", command, " films a task before and after adaptation.", class_="soft")
+
+
+def _players(clips: Sequence[Clip]) -> list[Markup]:
     figures = []
     for clip in clips:
         player = tag("p", clip.left_out, class_="note")
@@ -189,7 +195,7 @@ def _videos(record: RunRecord, clips: Sequence[Clip]) -> Markup:
                 "video", src=clip.mp4, poster=clip.poster, controls=True, muted=True, loop=True, playsinline=True
             )
         figures.append(tag("figure", tag("figcaption", clip.title), player, tag("p", clip.text, class_="note")))
-    return tag("div", *figures, class_="grid")
+    return figures
 
 
 def _details(title: str, content: Markup) -> Markup:

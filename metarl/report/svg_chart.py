@@ -11,13 +11,15 @@ from typing import Literal
 from .markup import Markup, join, tag
 from .numbers import MINUS
 
-WIDTH, HEIGHT = 440.0, 270.0  # user units; about 0.8 of a pixel on a phone, so that 13 units are readable there
-TOP, RIGHT, BOTTOM = 28.0, 14.0, 42.0
+WIDTH, HEIGHT = 400.0, 272.0  # user units; about 0.8 of a pixel on a phone, so that 13 units are readable there
+TOP, RIGHT, BOTTOM = 42.0, 12.0, 42.0
+TIP_Y = 32.0  # what the point under the pointer says has a row of its own, where it hides nothing
 _CHARACTER = 7.0  # width of a tick label's character
 _MAX_LINE_POINTS = 400
 _MAX_SPOTS = 60
+_TIP_CHARACTERS = 58
 
-Dash = Literal["solid", "dashed", "dotted"]
+Dash = Literal["solid", "dashed", "dotted", "dashdot"]
 Marker = Literal["none", "circle", "diamond"]
 Scale = Callable[[float], float]
 
@@ -202,11 +204,8 @@ def _spots(chart: Chart, series: Series, to_x: Scale, to_y: Scale) -> Markup:
             continue
         at_x, at_y = to_x(x), to_y(y)
         said = series.spots[i] if series.spots else f"{series.label}: {tick_text(round(y, 1))} at {tick_text(x)}"
-        share = at_x / WIDTH
-        anchor = "start" if share < 0.35 else "end" if share > 0.65 else "middle"
-        below = at_y < TOP + 20
-        tip_y = at_y + 22 if below else at_y - 11
-        tip = tag("text", said, x=at_x, y=tip_y, text_anchor=anchor, class_="tip", aria_hidden="true")
+        short = said if len(said) <= _TIP_CHARACTERS else f"{said[: _TIP_CHARACTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
+        tip = tag("text", short, x=WIDTH - RIGHT, y=TIP_Y, text_anchor="end", class_="tip", aria_hidden="true")
         hit = tag("circle", cx=at_x, cy=at_y, r=9.0, class_="hit")
         parts.append(tag("g", _mark(series.marker, at_x, at_y), hit, tag("title", said), tip, class_="spot"))
     return tag("g", *parts, class_=series.colour)
