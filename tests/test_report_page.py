@@ -214,3 +214,15 @@ def test_the_milestone_is_where_the_curve_passes_it(tmp_path: Path) -> None:
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_evaluation(run, "half-cheetah-dir", "finn2017", 20, False, **{"random initialisation": {"mean": [60.0]}})
     assert milestone(read_runs([run])[0]).iteration == 14  # 78: (71 + 4 * 80) / 5 = 78.2
+
+
+def test_a_run_has_one_colour_in_table_and_charts(tmp_path: Path) -> None:
+    alone = write_run(tmp_path / "ant", env="ant-vel", protocol="modern")
+    runs = [write_run(tmp_path / f"seed{i}", seed=i, evaluated=i > 0) for i in range(3)]
+    records = read_runs([alone, *runs])
+    chart = adaptation_chart(records[1:])
+    assert [(s.label, s.colour) for s in chart.series[:2]] == [("seed1", "c1"), ("seed2", "c2")]
+    learning = {s.label: s.colour for s in learning_charts(records[1:])[0].series}
+    assert learning == {"seed0": "c0", "seed1": "c1", "seed2": "c2"}
+    _, page = page_of(alone, *runs)
+    assert [a["class"] for a in page.all("span")] == ["swatch c0", "swatch c1", "swatch c2"]

@@ -83,14 +83,14 @@ def _learning_spots(record: RunRecord, name: str, returns: Sequence[float]) -> l
 def adaptation_chart(records: Sequence[RunRecord]) -> Chart:
     """Return on held-out tasks against gradient steps, with baselines and the paper's points.
 
-    records: evaluated runs of one environment and protocol. The baselines of several are those of the first that has
+    records: runs of one environment and protocol. The baselines of several are those of the first that has
     them; named tasks are shown for a single run.
     """
     evaluated = [(record, record.evaluation) for record in records if record.evaluation is not None]
     alone = len(evaluated) == 1
     series, levels = [], []
-    for index, (record, evaluation) in enumerate(evaluated):
-        colour = run_colour(index)
+    for record, evaluation in evaluated:
+        colour = run_colour(records.index(record))  # also beside runs that are not evaluated
         curve = evaluation.curves[META]
         series.append(_steps_series(META if alone else record.label, curve, colour, marker=True))
         if alone:
@@ -98,11 +98,11 @@ def adaptation_chart(records: Sequence[RunRecord]) -> Chart:
                 _steps_series(name, group, colour, dash=_GROUP_DASHES[i % 2], in_legend=len(evaluation.groups) <= 4)
                 for i, (name, group) in enumerate(evaluation.groups.items())
             ]
-    for name, colour in ((RANDOM, "muted"), (PRETRAINED, "c1")):
+    for name, colour, pattern in ((RANDOM, "muted", _GROUP_DASHES[0]), (PRETRAINED, "c1", _GROUP_DASHES[1])):
         baseline = _first_curve([evaluation for _, evaluation in evaluated], name)
         if baseline is not None:
             tint = colour if alone else "muted"
-            series.append(_steps_series(name, baseline, tint, marker=alone, dash="solid" if alone else "dotted"))
+            series.append(_steps_series(name, baseline, tint, marker=alone, dash="solid" if alone else pattern))
     oracle = next((e.oracle for _, e in evaluated if e.oracle is not None), None)
     if oracle is not None:
         levels.append(Level("oracle (sees the goal)", oracle, "c2" if alone else "muted"))

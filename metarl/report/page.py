@@ -12,7 +12,7 @@ import metarl
 from metarl.envs import family_class
 
 from .clips import Clip
-from .curves import adaptation_chart, learning_charts, paper_points
+from .curves import adaptation_chart, learning_charts, paper_points, run_colour
 from .markup import Child, Markup, join, tag
 from .milestones import SHARE, milestone
 from .numbers import count_text, duration_text, interval_text, value_text
@@ -72,14 +72,18 @@ def _single(record: RunRecord, clips: Sequence[Clip]) -> tuple[str, Markup]:
 
 def _several(records: Sequence[RunRecord], clips: Mapping[str, Sequence[Clip]]) -> tuple[str, Markup]:
     title = f"{len(records)} runs"
-    parts: list[Child] = [
-        tag("header", tag("h1", title), tag("p", _names(records), class_="soft")),
-        tag("section", tag("h3", "Held-out tasks and cost"), comparison_table(records), class_="card"),
-    ]
     groups: dict[tuple[str, str, bool, int], list[RunRecord]] = {}
     for record in records:
         env = record.config.env
         groups.setdefault((env.name, env.protocol, env.oracle, env.horizon), []).append(record)
+    # The charts count runs within their group.
+    colours = {
+        record.label: run_colour(i) for group in groups.values() for i, record in enumerate(group) if len(group) > 1
+    }
+    parts: list[Child] = [
+        tag("header", tag("h1", title), tag("p", _names(records), class_="soft")),
+        tag("section", tag("h3", "Held-out tasks and cost"), comparison_table(records, colours), class_="card"),
+    ]
     for (name, protocol, *_), group in groups.items():
         if len(group) > 1:
             parts += [tag("h2", f"{name} ({protocol}): {len(group)} runs"), _adaptation(group), _learning(group)]
@@ -175,8 +179,8 @@ def _learning(records: Sequence[RunRecord]) -> Markup:
 
 def _adaptation(records: Sequence[RunRecord], clips: Sequence[Clip] = ()) -> Markup | None:
     """What a gradient step does, as numbers and as videos."""
-    evaluated = [record for record in records if record.evaluation is not None]
-    figures = [chart_figure(adaptation_chart(evaluated))] if evaluated else []
+    evaluated = any(record.evaluation is not None for record in records)
+    figures = [chart_figure(adaptation_chart(records))] if evaluated else []
     figures += _players(clips)
     return tag("div", *figures, class_="grid") if figures else None
 

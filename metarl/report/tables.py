@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .curves import paper_points, run_colour
+from .curves import paper_points
 from .markup import Child, Markup, join, tag
 from .numbers import count_text, duration_text, interval_text, setting_text, value_text
 from .run_record import META, PRETRAINED, RANDOM, Curve, RunRecord
@@ -34,11 +34,14 @@ def heldout_table(record: RunRecord) -> Markup | None:
     return _table(head, rows)
 
 
-def comparison_table(records: Sequence[RunRecord]) -> Markup:
-    """A row per run: what it is, what it reaches on held-out tasks and what that took."""
+def comparison_table(records: Sequence[RunRecord], colours: Mapping[str, str]) -> Markup:
+    """A row per run: what it is, what it reaches on held-out tasks and what that took.
+
+    colours: class of the colour that a run's label has in the charts; a run in none of them has no colour.
+    """
     head = ["run", "before", "1 step", "last step", "score", "environment steps", "wall time", "seed"]
     rows = []
-    for index, record in enumerate(records):
+    for record in records:
         evaluation = record.evaluation
         cells: list[Child] = [""] * 4
         if evaluation is not None:
@@ -48,11 +51,12 @@ def comparison_table(records: Sequence[RunRecord]) -> Markup:
             score = "" if evaluation.score is None else value_text(evaluation.score[-1], 2)
             cells = [*_padded(shown, 3), score]
         env = record.config.env
-        swatch = tag("span", "\N{BLACK CIRCLE} ", style=f"color:var(--{run_colour(index)})", aria_hidden="true")
+        colour = colours.get(record.label)
+        swatch = tag("span", "\N{BLACK CIRCLE} ", class_=f"swatch {colour}", aria_hidden="true") if colour else None
         name = join(swatch, record.label, tag("br"), tag("small", f"{env.name}, {env.protocol}", class_="soft"))
         cost: list[Child] = [count_text(record.env_steps), duration_text(record.wall_s), record.config.seed]
-        rows.append(_row(name, [*cells, *cost]))
-    return _table(head, rows)
+        rows.append(_row(name, [*cells, *cost], labels=head[1:]))
+    return _table(head, rows, "compare")
 
 
 def settings_table(settings: Mapping[str, Any]) -> Markup:
@@ -73,13 +77,16 @@ def _facts(title: str, facts: Mapping[str, Any]) -> Markup:
     return tag("div", tag("h4", title), tag("table", tag("tbody", *rows), class_="settings"))
 
 
-def _table(head: Sequence[str], rows: Sequence[Markup]) -> Markup:
+def _table(head: Sequence[str], rows: Sequence[Markup], kind: str | None = None) -> Markup:
     top = tag("thead", tag("tr", *(tag("th", text, scope="col") for text in head)))
-    return tag("div", tag("table", top, tag("tbody", *rows)), class_="scroll")
+    return tag("div", tag("table", top, tag("tbody", *rows), class_=kind), class_="scroll")
 
 
-def _row(name: Child, cells: Sequence[Child], kind: str | None = None) -> Markup:
-    return tag("tr", tag("th", name, scope="row"), *(tag("td", cell) for cell in cells), class_=kind)
+def _row(name: Child, cells: Sequence[Child], kind: str | None = None, labels: Sequence[str] = ()) -> Markup:
+    """labels: what each cell is, for a narrow page, where a column has no head."""
+    named = zip(cells, labels or [""] * len(cells), strict=True)
+    columns = [tag("td", cell, data_label=label or None) for cell, label in named]
+    return tag("tr", tag("th", name, scope="row"), *columns, class_=kind)
 
 
 def _cells(curve: Curve, columns: int) -> list[Child]:
