@@ -19,7 +19,8 @@ COMMANDS = {
     "baseline": "train an oracle or a pretrained policy to compare with",
     "adapt": "adapt a trained run to one task and save the policy",
     "record": "video of the policy before and after adaptation",
-    "list": "environments, their tasks and presets",
+    "report": "runs as one HTML page: curves, videos, results",
+    "list": "environments, their tasks, presets and pretrained policies",
     "bench": "measure the simulator and a meta-iteration",
     "demo": "train, evaluate and record half-cheetah-dir: the whole job in one go",
 }

@@ -22,6 +22,8 @@ from .config import EnvConfig, PolicyConfig, TrainConfig, config_from_dict, conf
 from .runs import json_text, read_json, versions, write_atomic
 
 FORMAT = 1
+# Settings of a run that decide how its initialisation adapts, beside the environment and the policy.
+_FOR_ADAPTING = ("algo", "meta_batch", "trajectories", "seed")
 
 
 def save_policy(
@@ -34,7 +36,7 @@ def save_policy(
     step_size: Tensor | None = None,
     extra: dict[str, Any] | None = None,
 ) -> None:
-    """Write parameters and what is needed to use them.
+    """Write parameters and what is needed to use them; for an initialisation also what is needed to adapt it.
 
     task: the goal the policy was adapted to, None for an initialisation. step_size: the inner step size, () or (P,),
     for an initialisation. extra: more facts for config.json.
@@ -46,11 +48,14 @@ def save_policy(
     if step_size is not None:
         named["inner_step_size"] = step_size.detach().clone()
     model = save(named)
+    settings = config_to_dict(config)
+    for_adapting = {} if task is not None else {name: settings[name] for name in _FOR_ADAPTING}
     record = {
         "format": FORMAT,
         "kind": "initialisation" if task is None else "adapted policy",
-        "env": config_to_dict(config.env),
-        "policy": config_to_dict(config.policy),
+        "env": settings["env"],
+        "policy": settings["policy"],
+        **for_adapting,
         "task": None if task is None else [float(g) for g in task],
         **(extra or {}),
         "model_sha256": hashlib.sha256(model).hexdigest(),
@@ -124,6 +129,24 @@ def load_policy(folder: str | Path) -> SavedPolicy:
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         reason = f"config.json lacks {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"the policy in {path} is damaged: {reason}; make it anew") from error
+
+
+def adaptation_config(policy: SavedPolicy, where: str) -> TrainConfig:
+    """The settings that an initialisation was trained with, as far as they decide how it adapts.
+
+    where: its folder, for errors. ValueError for a policy that is adapted already or lacks the settings.
+    """
+    if policy.step_size is None or policy.task is not None:
+        raise ValueError(
+            f"the policy in {where} is adapted to a task already; give the run or the initialisation it was made from"
+        )
+    if "algo" not in policy.record:
+        raise ValueError(
+            f"the policy in {where} lacks the settings for adaptation, since an older metarl wrote it; give its run "
+            "folder, or write it anew with 'metarl train --resume'"
+        )
+    settings = {name: policy.record[name] for name in ("env", "policy", *_FOR_ADAPTING) if name in policy.record}
+    return config_from_dict(TrainConfig(), settings, f"{where}: config.json")
 
 
 def _policy_from(record: dict[str, Any], model: bytes) -> SavedPolicy:

@@ -240,7 +240,14 @@ def _loop(
             finally:
                 with interrupts_deferred():
                     save()
-                    save_policy(run.policy, config, policy, state.meta.theta, step_size=state.meta.step_size)
+                    save_policy(
+                        run.policy,
+                        config,
+                        policy,
+                        state.meta.theta,
+                        step_size=state.meta.step_size,
+                        extra={"iterations": state.iteration, "env_steps": state.env_steps, "wall_s": state.wall_s},
+                    )
 
 
 @contextmanager

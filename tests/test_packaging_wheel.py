@@ -105,6 +105,18 @@ def test_forgotten_subpackage_is_noticed(source: Path, tmp_path: Path, folder: s
     assert missing == {f"{FOLDERS[folder]}/forgotten/__init__.py"}
 
 
+def test_a_pretrained_policy_is_packed(source: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(source, tree, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    policy = tree / "metarl" / "pretrained" / "ant-dir-modern"
+    policy.mkdir(exist_ok=True)
+    for name in ("model.safetensors", "config.json"):
+        (policy / name).touch()
+    packaged = set(packaged_files(build_wheel(tree, tmp_path / "wheel")))
+    assert packaged == expected_files(tree)
+    assert "metarl/pretrained/ant-dir-modern/model.safetensors" in packaged
+
+
 def test_links_for_type_checkers_change_nothing(source: Path, wheel: Path, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     shutil.copytree(source, tree, ignore=shutil.ignore_patterns("build", "*.egg-info"))

@@ -13,6 +13,7 @@ from .compose import Caption, compose, side_by_side
 from .egl import EglUnavailableError
 from .encode import mp4_writer, write_gif
 from .episode import Act, Episode, run_episode
+from .poster import poster_jpeg
 from .recorder import Panel, Recording, record
 from .render import Backend, Renderer, make_renderer
 from .scene import Scene, build_scene, root_positions
@@ -33,6 +34,7 @@ __all__ = [
     "compose",
     "make_renderer",
     "mp4_writer",
+    "poster_jpeg",
     "record",
     "root_positions",
     "run_episode",

@@ -25,7 +25,7 @@ class Args:
     """Adapt a trained run to one task and save the policy as model.safetensors + config.json."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Run folder made by 'metarl train'."""
+    """Run folder made by 'metarl train', or the policy folder of an initialisation, such as RUN/policy."""
     task: Annotated[str, tyro.conf.arg(metavar="TASK")]
     """The goal: numbers as the family takes them (1.5 or 0.3,-0.2), or a name (forward)."""
     steps: int = 1

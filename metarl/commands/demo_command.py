@@ -74,7 +74,8 @@ def main(argv: Sequence[str]) -> int:
     videos = []
     for task in ("forward", "backward"):
         film = record_command.Args(run=run.path, task=task, gif=True, threads=args.threads)
-        recording = record_command.record_run(loaded, loaded.task(task), run.videos / f"{task}.mp4", film)
+        command = shlex.join(["metarl", "record", str(run.path), "--task", task, "--gif"])
+        recording = record_command.record_run(loaded, loaded.task(task), run.videos / f"{task}.mp4", film, command)
         videos += [p for p in (recording.mp4, recording.gif) if p is not None]
     print(f"\ntrained in {clock(trained_s)}, everything in {clock(time.perf_counter() - start)}\n")
     print(evaluate_command.table(result))

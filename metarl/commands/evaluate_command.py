@@ -35,7 +35,7 @@ class Args:
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Run folder made by 'metarl train'."""
+    """Run folder made by 'metarl train', or the policy folder of an initialisation, such as RUN/policy."""
     tasks: int = 40
     """Held-out tasks. Paper: 40."""
     trajectories: int = 0

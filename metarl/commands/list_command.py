@@ -1,4 +1,4 @@
-"""`metarl list`: environments, their tasks and presets."""
+"""`metarl list`: environments, their tasks, presets and pretrained policies."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from metarl.commands.parsing import parse_args
 from metarl.envs import PROTOCOLS, family_class, family_names, make_family
 from metarl.envs.registration import gym_id
 from metarl.presets import PRESETS
+from metarl.pretrained import pretrained_policies
 
 
 @dataclass(frozen=True)
 class Args:
-    """List environments, their tasks and presets."""
+    """List environments, their tasks, presets and pretrained policies."""
 
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print JSON, with dimensions in every protocol, and nothing else."""
@@ -25,8 +26,14 @@ class Args:
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     args = parse_args(Args, argv, "metarl list")
+    pretrained = pretrained_policies()
     if args.json:
-        print(json.dumps({"environments": [_facts(name) for name in family_names()], "presets": PRESETS}, indent=2))
+        facts = {
+            "environments": [_facts(name) for name in family_names()],
+            "presets": PRESETS,
+            "pretrained": [{"env": policy.env, "protocol": policy.protocol} for policy in pretrained],
+        }
+        print(json.dumps(facts, indent=2))
         return 0
     width = max(map(len, family_names()))
     print("environments")
@@ -40,6 +47,11 @@ def main(argv: Sequence[str]) -> int:
     print("\npresets (--preset)")
     for preset_name, text in PRESETS.items():
         print(f"  {preset_name:<8}  {text}")
+    print("\npretrained policies (metarl record ENV --pretrained)")
+    for policy in pretrained:
+        print(f"  {policy.env:<{width}}  {policy.protocol}")
+    if not pretrained:
+        print("  none ship with this version")
     return 0
 
 

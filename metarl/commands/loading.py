@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from metarl.algorithms.maml_trpo import MetaParams
 from metarl.checkpoint import TrainState
 from metarl.config import TrainConfig
 from metarl.envs import Family, Tasks
 from metarl.policies import GaussianMLP
 from metarl.runs import RunFolder, open_run
+from metarl.saved_policy import adaptation_config, load_policy
 from metarl.train import load_state
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run with its environment, policy and last checkpoint."""
+    """A run with its environment, policy and last checkpoint; or an initialisation on its own."""
 
     folder: RunFolder
+    """The run's folder, or the initialisation's."""
     config: TrainConfig
     family: Family
     policy: GaussianMLP
@@ -32,11 +36,37 @@ class LoadedRun:
 
 
 def load_run(path: Path) -> LoadedRun:
-    """Open a run folder and its checkpoint; errors say what is missing or damaged."""
+    """Open a run folder and its checkpoint, or the policy folder of an initialisation.
+
+    Errors say what is missing or damaged.
+    """
+    if (path / "model.safetensors").is_file():
+        return _load_initialisation(path)
     run, config = open_run(path)
     state = load_state(run, config)
     family = config.env.make()
     return LoadedRun(run, config, family, config.policy.make(family, state.normaliser), state)
+
+
+def _load_initialisation(path: Path) -> LoadedRun:
+    saved = load_policy(path)
+    config = adaptation_config(saved, str(path))
+    assert saved.step_size is not None  # adaptation_config refuses those without
+    state = TrainState(
+        iteration=int(_count(saved.record, "iterations", path)),
+        meta=MetaParams(saved.theta, saved.step_size),
+        env_steps=int(_count(saved.record, "env_steps", path)),
+        wall_s=float(_count(saved.record, "wall_s", path)),
+        normaliser=saved.network.normaliser,
+    )
+    return LoadedRun(RunFolder(path), config, config.env.make(), saved.network, state)
+
+
+def _count(record: dict[str, Any], name: str, path: Path) -> int | float:
+    value = record.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"the policy in {path} is damaged: {name} is {value!r}; make it anew")
+    return value
 
 
 def check_writable(folder: Path) -> None:

@@ -1,7 +1,8 @@
-"""`metarl record RUN --task ...`: before and after adaptation, side by side, as a video."""
+"""`metarl record RUN` and `metarl record ENV --pretrained`: before and after adaptation, side by side, as a video."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,26 @@ import tyro
 from metarl.commands.adapt_command import adapt_run, check_adaptation, task_slug
 from metarl.commands.loading import LoadedRun, check_least, check_writable, load_run
 from metarl.commands.parsing import parse_args
-from metarl.envs import Tasks
+from metarl.envs import ProtocolName, Tasks, family_names
+from metarl.pretrained import pretrained_folder
 from metarl.saved_policy import SavedPolicy
-from metarl.seeding import Purpose, seed_for
+from metarl.seeding import Purpose, generator_for, seed_for
 from metarl.videos import EglUnavailableError, Recording, record, run_episode
 
-OutPath = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: RUN/videos/TASK.mp4)")]
+OutPath = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="FILE",
+        help_behavior_hint="(default: RUN/videos/TASK.mp4; videos/ENV-PROTOCOL-TASK.mp4 for a pretrained policy)",
+    ),
+]
+TaskText = Annotated[
+    str | None, tyro.conf.arg(metavar="TASK", help_behavior_hint="(default: a held-out one, drawn with the seed)")
+]
+Protocol = Annotated[
+    ProtocolName | None,
+    tyro.conf.arg(metavar="{modern,finn2017}", help_behavior_hint="(default: modern if that ships, else another)"),
+]
 
 
 @dataclass(frozen=True)
@@ -27,9 +42,13 @@ class Args:
     """Video of the policy before | after adapting to a task."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Run folder made by 'metarl train'."""
-    task: Annotated[str, tyro.conf.arg(metavar="TASK")]
+    """Run folder made by 'metarl train', or a policy folder such as RUN/policy; with --pretrained an environment."""
+    task: TaskText = None
     """The goal: numbers as the family takes them (1.5 or 0.3,-0.2), or a name (forward)."""
+    pretrained: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Film the policy that ships for an environment, without training: 'metarl list' shows which there are."""
+    protocol: Protocol = None
+    """Of the pretrained policy."""
     steps: int = 1
     """Gradient steps between the two."""
     trajectories: int = 0
@@ -60,12 +79,16 @@ def main(argv: Sequence[str]) -> int:
     check_least("height", args.height, 16)
     if args.out is not None and args.out.suffix.lower() != ".mp4":
         raise ValueError(f"--out is {args.out}, but must end in .mp4; --gif writes a GIF beside it")
-    loaded = load_run(args.run)
-    task = loaded.task(args.task)
-    out = args.out or loaded.folder.videos / f"{task_slug(args.task)}.mp4"
+    loaded = load_run(_folder(args))
+    if args.task is None:
+        task = loaded.family.tasks.sample(1, generator_for(args.seed, Purpose.EVAL_TASKS), "test")
+        slug = task_slug(loaded.family.describe(task.goal[0]))
+    else:
+        task, slug = loaded.task(args.task), task_slug(args.task)
+    out = args.out or _default_out(loaded, slug, args.pretrained)
     check_writable(out.parent)
     try:
-        recording = record_run(loaded, task, out, args)
+        recording = record_run(loaded, task, out, args, shlex.join(["metarl", "record", *argv]))
     except EglUnavailableError as error:
         raise OSError(str(error).replace('backend="raycast"', "--backend raycast")) from error
     print(f"video: {recording.mp4}")
@@ -74,8 +97,32 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def record_run(loaded: LoadedRun, task: Tasks, out: Path, args: Args) -> Recording:
-    """Adapt, film one episode before and one after from the same initial state, and write the video."""
+def _folder(args: Args) -> Path:
+    """The run, or the pretrained policy's folder."""
+    if args.pretrained:
+        return pretrained_folder(str(args.run), args.protocol)
+    if args.protocol is not None:
+        raise ValueError("--protocol goes with --pretrained only; a run has its own")
+    if str(args.run) in family_names() and not args.run.exists():
+        raise FileNotFoundError(
+            f"there is no run folder {args.run}; 'metarl record {args.run} --pretrained' films a policy that ships"
+        )
+    return args.run
+
+
+def _default_out(loaded: LoadedRun, slug: str, pretrained: bool) -> Path:
+    env = loaded.config.env
+    # A pretrained policy's own folder is part of the installation.
+    return (
+        Path("videos", f"{env.name}-{env.protocol}-{slug}.mp4") if pretrained else loaded.folder.videos / f"{slug}.mp4"
+    )
+
+
+def record_run(loaded: LoadedRun, task: Tasks, out: Path, args: Args, command: str) -> Recording:
+    """Adapt, film one episode before and one after from the same initial state, and write the video.
+
+    command: the one that makes this video, for its JSON.
+    """
     path = adapt_run(loaded, task, args.steps, args.trajectories, args.seed, args.threads)
     goal = task.goal[0]
     panels = []
@@ -101,7 +148,8 @@ def record_run(loaded: LoadedRun, task: Tasks, out: Path, args: Args) -> Recordi
         gif=out.with_suffix(".gif") if args.gif else None,
         backend=args.backend,
         metadata={
-            "run": str(args.run),
+            "run": str(loaded.folder.path) if not args.pretrained else f"pretrained {args.run}",
+            "command": command,
             "iterations": loaded.state.iteration,
             "seed": args.seed,
             "gradient_steps": args.steps,
