@@ -14,7 +14,7 @@ from torch import Tensor
 from metarl.envs import ChoiceTasks, Family, Tasks
 from metarl.policies import GaussianPolicy
 
-from .algorithms.maml_trpo import MAMLTRPO, MetaParams, adapt_tasks
+from .algorithms.maml import InnerLoop, MetaParams, adapt_tasks
 from .losses import task_batches
 from .rollout import Collector
 from .seeding import Purpose, children, generator_for, seed_for
@@ -34,7 +34,7 @@ class AdaptationPath:
 
 
 def adaptation_path(
-    algo: MAMLTRPO,
+    algo: InnerLoop,
     family: Family,
     policy: GaussianPolicy,
     meta: MetaParams,
@@ -93,7 +93,7 @@ def random_meta(policy: GaussianPolicy, meta: MetaParams, seed: int) -> MetaPara
 
 
 def evaluate(
-    algo: MAMLTRPO,
+    algo: InnerLoop,
     family: Family,
     policy: GaussianPolicy,
     meta: MetaParams,

@@ -1,4 +1,4 @@
-"""`metarl list`: environments, their tasks and presets."""
+"""`metarl list`: environments, their tasks, algorithms and presets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import tyro
 
+from metarl.algorithms.registry import ALGORITHMS
 from metarl.commands.parsing import parse_args
 from metarl.envs import PROTOCOLS, family_class, family_names, make_family
 from metarl.envs.registration import gym_id
@@ -16,7 +17,7 @@ from metarl.presets import PRESETS
 
 @dataclass(frozen=True)
 class Args:
-    """List environments, their tasks and presets."""
+    """List environments, their tasks, algorithms and presets."""
 
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print JSON, with dimensions in every protocol, and nothing else."""
@@ -26,7 +27,12 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     args = parse_args(Args, argv, "metarl list")
     if args.json:
-        print(json.dumps({"environments": [_facts(name) for name in family_names()], "presets": PRESETS}, indent=2))
+        listed = {
+            "environments": [_facts(name) for name in family_names()],
+            "algorithms": {name: entry.text for name, entry in ALGORITHMS.items()},
+            "presets": PRESETS,
+        }
+        print(json.dumps(listed, indent=2))
         return 0
     width = max(map(len, family_names()))
     print("environments")
@@ -37,6 +43,10 @@ def main(argv: Sequence[str]) -> int:
         print(f"  {'':<{width}}  gymnasium.make({gym_id(name)!r})")
     print("\nprotocols (--env.protocol)")
     print("  modern    Gymnasium's physics and time step\n  finn2017  the paper's environment")
+    print("\nalgorithms (--algorithm)")
+    width = max(map(len, ALGORITHMS))
+    for algorithm, entry in ALGORITHMS.items():
+        print(f"  {algorithm:<{width}}  {entry.text}")
     print("\npresets (--preset)")
     for preset_name, text in PRESETS.items():
         print(f"  {preset_name:<8}  {text}")
