@@ -39,7 +39,7 @@ class TaskBatch:
     log_std_old: Float[Tensor, " act"]
     row_weight: Float[Tensor, " n"]
     """The step's share of the mean; sums to 1."""
-    mean_return: float = 0.0
+    mean_return: Float[Tensor, ""]
     """Undiscounted return, averaged over the trajectories."""
 
     def subset(self, rows: Tensor) -> TaskBatch:
@@ -88,7 +88,7 @@ def task_batches(
             mean_old=mean,
             log_std_old=log_std,
             row_weight=torch.full((n,), 1.0 / n, dtype=dtype),
-            mean_return=float(rollout.episode_return[i].mean()),
+            mean_return=rollout.episode_return[i].mean().to(dtype),
         )
 
     return workers.map(batch, range(len(reward)))

@@ -68,8 +68,12 @@ def objective_of(algo, policy, support, query):
     return query_objective(policy, query, algo.clip if isinstance(algo, MAMLPPO) else math.inf)
 
 
+def value(x: float) -> Tensor:
+    return torch.tensor(x, dtype=torch.float64)
+
+
 def with_returns(query: list[TaskBatch]) -> list[TaskBatch]:
-    return [replace(batch, mean_return=-7.0 + 3.0 * i**2) for i, batch in enumerate(query)]
+    return [replace(batch, mean_return=value(-7.0 + 3.0 * i**2)) for i, batch in enumerate(query)]
 
 
 def plain_ratio(policy, params: Tensor, batch: TaskBatch) -> Tensor:
@@ -92,7 +96,7 @@ def plain_outer(policy, algo, i: int, path: list[Tensor], support, query) -> Ten
             kl = kl_divergence(old, plain_distribution(policy, params, batch.obs)).mean()
             loss = loss + algo.kl_penalty * kl / len(support)
     if isinstance(algo, EMAML):
-        returns = torch.tensor([batch.mean_return for batch in query], dtype=torch.float64)
+        returns = torch.stack([batch.mean_return for batch in query])
         credit = (returns[i] - returns.mean()) / returns.std(correction=0)
         for params, batches in zip(path[:-1], support, strict=True):
             ratio = plain_ratio(policy, params, batches[i])
@@ -186,6 +190,7 @@ def test_which_rows_are_clipped(ratio, weight, loss, counts, closed):
         mean_old=now.mean,
         log_std_old=torch.zeros(2, dtype=torch.float64),
         row_weight=torch.ones(1, dtype=torch.float64),
+        mean_return=value(0.0),
     )
     linearise = linearise_with(policy if closed else Wrapped(policy))
     clipped, free = (linearise(params, batch, "ratio", clip) for clip in (0.2, math.inf))
@@ -242,9 +247,11 @@ def test_e_maml_without_weight_is_maml_with_ppo():
 
 def test_the_credit_is_the_standardised_return_after_adaptation():
     query = on_policy(EMAML())[3]
-    assert exploration_credit([replace(query[0], mean_return=r) for r in (1.0, 3.0)]) == pytest.approx([-1, 1])
-    assert exploration_credit([replace(query[0], mean_return=4.0)] * 3) == [0, 0, 0]
-    assert exploration_credit(query[:1]) == [0]
+    assert exploration_credit([replace(query[0], mean_return=value(r)) for r in (1.0, 3.0)]).tolist() == pytest.approx(
+        [-1, 1]
+    )
+    assert exploration_credit([replace(query[0], mean_return=value(4.0))] * 3).tolist() == [0, 0, 0]
+    assert exploration_credit(query[:1]).tolist() == [0]
 
 
 def test_exploration_that_led_to_high_returns_becomes_more_likely():
@@ -252,7 +259,10 @@ def test_exploration_that_led_to_high_returns_becomes_more_likely():
     algo = EMAML(exploration_weight=1.0, epochs=20, clip=0.5)
     policy, meta, support, query = on_policy(algo)
     support = [[replace(batch, weight=0 * batch.weight) for batch in batches] for batches in support]
-    query = [replace(batch, weight=0 * batch.weight, mean_return=r) for batch, r in zip(query, (0, 5, 1), strict=True)]
+    query = [
+        replace(batch, weight=0 * batch.weight, mean_return=value(r))
+        for batch, r in zip(query, (0.0, 5.0, 1.0), strict=True)
+    ]
     new, _, _ = e_maml.update(algo, policy, meta, support, query, SEED, Workers(1))
     gained = [float(plain_ratio(policy, new.theta, batch).mean()) for batch in support[0]]
     assert gained[1] > 1.01 > gained[2]
@@ -309,7 +319,9 @@ def test_reptile_on_quadratics(inner_steps):
         action = torch.randn(6, 2, generator=generator, dtype=torch.float64)
         weight = torch.rand(6, generator=generator, dtype=torch.float64)
         zeros = torch.zeros(6, 2, dtype=torch.float64)
-        return TaskBatch(zeros, action, weight, zeros[:, 0], zeros, zeros[0], torch.full_like(weight, 1 / 6))
+        return TaskBatch(
+            zeros, action, weight, zeros[:, 0], zeros, zeros[0], torch.full_like(weight, 1 / 6), value(0.0)
+        )
 
     tasks = [batch() for _ in range(3)]
     algo = Reptile(inner_lr=alpha, inner_steps=inner_steps, outer_lr=epsilon)

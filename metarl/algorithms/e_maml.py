@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from metarl.losses import LinearisedPolicy, TaskBatch, linearise_with
@@ -46,10 +48,10 @@ class EMAML(ThroughInnerLoop):
         check("exploration_weight", self.exploration_weight, self.exploration_weight >= 0, "at least 0")
 
 
-def exploration_credit(query: Sequence[TaskBatch]) -> list[float]:
+def exploration_credit(query: Sequence[TaskBatch]) -> Float[Tensor, " task"]:
     """Returns after adaptation, standardised over the tasks; 0 where they are all the same."""
-    returns = np.array([batch.mean_return for batch in query])
-    return ((returns - returns.mean()) / max(returns.std(), 1e-8)).tolist()
+    returns = torch.stack([batch.mean_return for batch in query])
+    return (returns - returns.mean()) / returns.std(correction=0).clamp(min=1e-6)
 
 
 def e_maml_objective(
@@ -58,7 +60,7 @@ def e_maml_objective(
     """The clipped query loss plus the same on the support trajectories, with the return after adaptation as credit."""
     linearise = linearise_with(policy)
     clipped = query_objective(policy, query, algo.clip)
-    credit = [algo.exploration_weight * c for c in exploration_credit(query)]
+    credit = algo.exploration_weight * exploration_credit(query)
 
     def objective(i: int, inner: Sequence[LinearisedPolicy], path: Sequence[Tensor]) -> OuterLoss:
         outer = clipped(i, inner, path)
