@@ -144,7 +144,7 @@ def update(
     norm = float(gradient.norm())
     if not quadratic > 0 or not np.isfinite(norm):
         return meta, optimiser, UpdateInfo(loss_before, loss_before, 0.0, 0.0, norm)
-    full_step = direction * (2 * algo.max_kl / quadratic) ** 0.5
+    full_step = direction * (2 * KL_AIM * algo.max_kl / quadratic) ** 0.5
 
     def evaluate(fraction: float) -> tuple[float, float]:
         return meta_loss(algo, policy, moved(algo, meta, full_step, fraction), support, query, workers)
