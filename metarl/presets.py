@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 from metarl.envs import ProtocolName, family_class
 
@@ -102,12 +102,36 @@ def _demo(env_name: str, protocol: ProtocolName) -> TrainConfig:
 # Fields of the inner loop that an algorithm does not take from the preset, since they belong to what it is.
 OWN_INNER: dict[AlgorithmName, tuple[str, ...]] = {"promp": ("surrogate",)}
 
+# Point navigation bears larger outer steps than the algorithms' own, and needs few of them. With Reptile's step of 1
+# the spread of the actions collapses and the adapted policies jump.
+POINT_OUTER_LR: dict[AlgorithmName, float] = {
+    "maml-vpg": 0.01,
+    "maml-ppo": 0.003,
+    "promp": 0.003,
+    "e-maml": 0.003,
+    "reptile": 0.5,
+}
+POINT_ITERATIONS: dict[AlgorithmName, int] = {
+    "fo-maml": 40,
+    "meta-sgd": 40,
+    "maml-vpg": 40,
+    "maml-ppo": 25,
+    "promp": 25,
+    "e-maml": 25,
+    "reptile": 60,
+}
+
 
 def with_algorithm(config: TrainConfig, algorithm: AlgorithmName) -> TrainConfig:
     """A preset of MAML-TRPO for another algorithm: the same inner loop, and its own outer one."""
     settings = ALGORITHMS[algorithm].settings
+    on_point = config.env.name.startswith("point-nav")
+    if on_point and algorithm in POINT_ITERATIONS:
+        config = replace(config, iterations=min(config.iterations, POINT_ITERATIONS[algorithm]))
     if isinstance(settings, MAMLTRPO):
         own = {name: getattr(settings, name) for name in ("first_order", "learn_inner_lr")}
         return replace(config, algo=replace(config.algo, **own))
     names = [field.name for field in fields(InnerLoop) if field.name not in OWN_INNER.get(algorithm, ())]
-    return replace(config, algo=replace(settings, **{name: getattr(config.algo, name) for name in names}))
+    inner: dict[str, Any] = {name: getattr(config.algo, name) for name in names}
+    outer: dict[str, Any] = {"outer_lr": POINT_OUTER_LR[algorithm]} if on_point else {}
+    return replace(config, algo=replace(settings, **inner, **outer))
