@@ -12,12 +12,15 @@ import torch
 
 from metarl.policies import ObsNormaliser, normaliser_from_tensors
 
-from .algorithms.maml_trpo import MetaParams
+from .adam import AdamState
+from .algorithms.maml import MetaParams, OptimiserState
 from .runs import write_atomic
 
 FORMAT = 1
 _TENSORS = ("theta", "step_size", "obs_mean", "obs_std")
 _FACTS = ("iteration", "env_steps", "wall_s")
+# Only where the algorithm has them.
+_ADAM_TENSORS, _ADAM_FACTS = ("adam_first", "adam_second"), ("adam_steps",)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class TrainState:
     """Wall time spent in iterations so far (s)."""
     normaliser: ObsNormaliser | None = None
     """Observation scaling of the policy."""
+    optimiser: OptimiserState = None
+    """Moments of the outer optimiser; None before the first update and for algorithms without one."""
 
 
 def save_checkpoint(path: Path, state: TrainState, env_name: str, protocol: str) -> None:
@@ -49,6 +54,9 @@ def save_checkpoint(path: Path, state: TrainState, env_name: str, protocol: str)
         "obs_mean": torch.tensor(state.normaliser.mean if state.normaliser else ()),
         "obs_std": torch.tensor(state.normaliser.std if state.normaliser else ()),
     }
+    if state.optimiser is not None:
+        content["adam_first"], content["adam_second"] = state.optimiser.first, state.optimiser.second
+        content["adam_steps"] = state.optimiser.n_steps
     content["crc"] = _crc(content)
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -86,6 +94,11 @@ def load_checkpoint(path: Path, env_name: str, protocol: str, n_params: int) -> 
         env_steps=content["env_steps"],
         wall_s=content["wall_s"],
         normaliser=normaliser_from_tensors(mean, std) if len(mean) else None,
+        optimiser=(
+            AdamState(content["adam_first"], content["adam_second"], content["adam_steps"])
+            if "adam_steps" in content
+            else None
+        ),
     )
 
 
@@ -94,7 +107,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         found, _, _ = (content[name] for name in ("format", "env", "protocol"))
-        intact = content["crc"] == _crc(content) and all(content[name].dtype == torch.float32 for name in _TENSORS)
+        tensors, _ = _parts(content)
+        intact = content["crc"] == _crc(content) and all(content[name].dtype == torch.float32 for name in tensors)
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         raise ValueError(
             f"the checkpoint {path} is damaged or not one of metarl's; restore it from a copy or train again"
@@ -108,8 +122,15 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def _parts(content: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the tensors and of the numbers that a checkpoint holds."""
+    has_adam = any(name in content for name in (*_ADAM_TENSORS, *_ADAM_FACTS))
+    return (_TENSORS + _ADAM_TENSORS, _FACTS + _ADAM_FACTS) if has_adam else (_TENSORS, _FACTS)
+
+
 def _crc(content: dict[str, Any]) -> int:
+    tensors, facts = _parts(content)
     crc = 0
-    for name in _TENSORS:
+    for name in tensors:
         crc = zlib.crc32(content[name].detach().contiguous().numpy().tobytes(), crc)
-    return zlib.crc32(repr([content[name] for name in _FACTS]).encode(), crc)
+    return zlib.crc32(repr([content[name] for name in facts]).encode(), crc)

@@ -17,6 +17,7 @@ from metarl.envs import Family, ProtocolName, make_family
 from metarl.policies import Activation, GaussianMLP, ObsNormaliser
 
 from .algorithms.maml_trpo import MAMLTRPO
+from .algorithms.registry import ALGORITHMS, Algo, AlgorithmName, algorithm_name
 
 Config = TypeVar("Config")
 
@@ -91,7 +92,8 @@ class TrainConfig:
 
     env: EnvConfig = field(default_factory=EnvConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
-    algo: MAMLTRPO = field(default_factory=MAMLTRPO)
+    # Without subcommands: the options are those of the algorithm that the default is of.
+    algo: tyro.conf.AvoidSubcommands[Algo] = field(default_factory=MAMLTRPO)
     iterations: int = 500
     """Outer updates."""
     meta_batch: int = 40
@@ -116,18 +118,31 @@ class TrainConfig:
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
-    """A config as nested dicts and lists of plain values, for JSON."""
-    return dataclasses.asdict(config)
+    """A config as nested dicts and lists of plain values, for JSON; a TrainConfig with its algorithm's name."""
+    named = {"algorithm": algorithm_name(config.algo)} if isinstance(config, TrainConfig) else {}
+    return {**named, **dataclasses.asdict(config)}
+
+
+def check_algorithm(name: str) -> AlgorithmName:
+    """The name of an algorithm. ValueError with the nearest for one that there is not."""
+    if not isinstance(name, str) or name not in ALGORITHMS:
+        raise ValueError(f"unknown algorithm {name!r}; {nearest(str(name), ALGORITHMS)}")
+    return name
 
 
 def config_from_dict(base: Config, data: Any, where: str = "config") -> Config:
     """`base` with the given fields replaced, as TOML and JSON give them.
 
+    For a TrainConfig, `algorithm` names the algorithm whose settings `algo` holds; without it, they are of base's.
     Raises ValueError naming the field for an unknown name (with close matches), a wrong type or a value out of range.
     """
     if not isinstance(data, dict):
         raise ValueError(f"{where} must be a table of settings, got {data!r}")
     assert dataclasses.is_dataclass(base)
+    if isinstance(base, TrainConfig) and "algorithm" in data:
+        rest = {key: value for key, value in data.items() if key != "algorithm"}
+        named = _with_algorithm(base, data["algorithm"], where)
+        return config_from_dict(named, rest, where)  # type: ignore[return-value]  # of base's type
     types_of = typing.get_type_hints(type(base))
     names = [f.name for f in dataclasses.fields(base)]
     changes: dict[str, Any] = {}
@@ -144,6 +159,14 @@ def config_from_dict(base: Config, data: Any, where: str = "config") -> Config:
         return dataclasses.replace(base, **changes)  # type: ignore[type-var]
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def _with_algorithm(base: TrainConfig, name: Any, where: str) -> TrainConfig:
+    try:
+        same = check_algorithm(name) == algorithm_name(base.algo)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return base if same else dataclasses.replace(base, algo=ALGORITHMS[check_algorithm(name)].settings)
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

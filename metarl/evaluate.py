@@ -15,7 +15,7 @@ from torch import Tensor
 from metarl.envs import ChoiceTasks, Family, Tasks
 from metarl.policies import GaussianPolicy
 
-from .algorithms.maml_trpo import MAMLTRPO, MetaParams, adapt_tasks
+from .algorithms.maml import InnerLoop, MetaParams, adapt_tasks
 from .baselines import Baselines
 from .losses import task_batches
 from .rollout import Collector
@@ -36,7 +36,7 @@ class AdaptationPath:
 
 
 def adaptation_path(
-    algo: MAMLTRPO,
+    algo: InnerLoop,
     family: Family,
     policy: GaussianPolicy,
     meta: MetaParams,
@@ -136,7 +136,7 @@ def contenders(
 
 
 def evaluate(
-    algo: MAMLTRPO,
+    algo: InnerLoop,
     family: Family,
     policy: GaussianPolicy,
     meta: MetaParams,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -39,6 +39,8 @@ class TaskBatch:
     log_std_old: Float[Tensor, " act"]
     row_weight: Float[Tensor, " n"]
     """The step's share of the mean; sums to 1."""
+    mean_return: Float[Tensor, ""]
+    """Undiscounted return, averaged over the trajectories."""
 
     def subset(self, rows: Tensor) -> TaskBatch:
         """Some rows (integer ids), with the shares scaled so that they sum to 1 again."""
@@ -51,6 +53,7 @@ class TaskBatch:
             self.mean_old[rows],
             self.log_std_old,
             self.row_weight[rows] * scale,
+            self.mean_return,
         )
 
 
@@ -85,6 +88,7 @@ def task_batches(
             mean_old=mean,
             log_std_old=log_std,
             row_weight=torch.full((n,), 1.0 / n, dtype=dtype),
+            mean_return=rollout.episode_return[i].mean().to(dtype),
         )
 
     return workers.map(batch, range(len(reward)))
@@ -117,39 +121,57 @@ class LinearisedPolicy(Linearised, Protocol):
         """KL(policy that acted || policy at these parameters), averaged over the batch of the loss."""
         ...
 
+    def kl_gradient(self, batch: TaskBatch) -> Float[Tensor, " P"]:
+        """d kl / dparams."""
+        ...
 
-Linearise = Callable[[Float[Tensor, " P"], TaskBatch, Surrogate], LinearisedPolicy]
+
+@runtime_checkable
+class Linearise(Protocol):
+    """A policy's loss on a batch at some parameters; clip bounds the change of the likelihood ratio (PPO)."""
+
+    def __call__(
+        self, params: Float[Tensor, " P"], batch: TaskBatch, kind: Surrogate, clip: float = math.inf
+    ) -> LinearisedPolicy: ...
 
 
 def linearise_with(policy: GaussianPolicy) -> Linearise:
     """How to differentiate a policy's loss: in closed form for the Gaussian MLP, by autograd for any other."""
     if isinstance(policy, GaussianMLP):
-        return lambda params, batch, kind: ClosedForm(
-            policy, params, batch.obs, batch.action, batch.weight, batch.log_prob_old, kind
+        return lambda params, batch, kind, clip=math.inf: ClosedForm(
+            policy, params, batch.obs, batch.action, batch.weight, batch.log_prob_old, kind, clip
         )
-    return lambda params, batch, kind: AutogradSurrogate(policy, params, batch, kind)
+    return lambda params, batch, kind, clip=math.inf: AutogradSurrogate(policy, params, batch, kind, clip)
 
 
 def surrogate_loss(
-    policy: GaussianPolicy, params: Float[Tensor, " P"], batch: TaskBatch, kind: Surrogate
+    policy: GaussianPolicy, params: Float[Tensor, " P"], batch: TaskBatch, kind: Surrogate, clip: float = math.inf
 ) -> Float[Tensor, ""]:
     """The loss of `ClosedFormSurrogate` as a differentiable function of the parameters."""
     mean, log_std = policy.distribution(params[None], batch.obs[None])
     log_prob = gaussian_log_prob(batch.action, mean[0], log_std[0])
     if kind == "ratio":
-        return -(batch.weight * (log_prob - batch.log_prob_old).exp()).sum()
+        ratio = (log_prob - batch.log_prob_old).exp()
+        return -torch.minimum(batch.weight * ratio, batch.weight * ratio.clamp(1 - clip, 1 + clip)).sum()
     return -(batch.weight * log_prob).sum()
 
 
 class AutogradSurrogate:
     """`ClosedFormSurrogate` for any policy, by differentiating its graph."""
 
-    def __init__(self, policy: GaussianPolicy, params: Float[Tensor, " P"], batch: TaskBatch, kind: Surrogate) -> None:
+    def __init__(
+        self,
+        policy: GaussianPolicy,
+        params: Float[Tensor, " P"],
+        batch: TaskBatch,
+        kind: Surrogate,
+        clip: float = math.inf,
+    ) -> None:
         self.policy = policy
         self.batch = batch
         self.params = params.detach().requires_grad_()
         with torch.enable_grad():
-            self._loss = surrogate_loss(policy, self.params, batch, kind)
+            self._loss = surrogate_loss(policy, self.params, batch, kind, clip)
         self.loss = self._loss.detach()
         self._gradient: Tensor | None = None
 
@@ -179,12 +201,20 @@ class AutogradSurrogate:
         with torch.no_grad():
             return mean_kl(self.policy, self.params, batch)
 
+    def kl_gradient(self, batch: TaskBatch) -> Float[Tensor, " P"]:
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(mean_kl(self.policy, self.params, batch), self.params)
+        return gradient
+
 
 class ClosedForm(ClosedFormSurrogate):
-    """The closed form, with the divergence that the line search asks for."""
+    """The closed form, with the divergence from the policy that acted."""
 
     def kl(self, batch: TaskBatch) -> Float[Tensor, ""]:
         return _kl_to(batch, self.mean, self.log_std)
+
+    def kl_gradient(self, batch: TaskBatch) -> Float[Tensor, " P"]:
+        return self.divergence_gradient(batch.mean_old, batch.log_std_old, batch.row_weight)
 
 
 def mean_kl(policy: GaussianPolicy, params: Float[Tensor, " P"], batch: TaskBatch) -> Float[Tensor, ""]:

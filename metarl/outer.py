@@ -30,17 +30,24 @@ class InnerStep:
 
 
 def pull_back(
-    steps: Sequence[InnerStep], step_size: Tensor, v: Float[Tensor, " P"], first_order: bool = False
+    steps: Sequence[InnerStep],
+    step_size: Tensor,
+    v: Float[Tensor, " P"],
+    first_order: bool = False,
+    v_before: Sequence[Float[Tensor, " P"]] = (),
 ) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
     """J^T v: the gradient in (theta, alpha) of a loss whose gradient in the adapted parameters is v.
 
     step_size: () or (P,). The gradient in alpha is per parameter, (P,), summed over steps.
+    v_before: for a loss that also depends on theta_0, ... theta_{k-1} directly, its gradients there; empty for none.
     """
     v_alpha = torch.zeros_like(v)
-    for step in reversed(steps):
-        v_alpha = v_alpha - step.gradient * v
+    for j in reversed(range(len(steps))):
+        v_alpha = v_alpha - steps[j].gradient * v
         if not first_order:
-            v = v - step.loss.hvp(step_size * v)
+            v = v - steps[j].loss.hvp(step_size * v)
+        if v_before:
+            v = v + v_before[j]
     return v, v_alpha
 
 

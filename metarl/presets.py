@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import replace
-from typing import Literal
+from dataclasses import fields, replace
+from typing import Any, Literal
 
 from metarl.envs import ProtocolName, family_class
 
+from .algorithms.maml import InnerLoop
 from .algorithms.maml_trpo import MAMLTRPO
+from .algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM, AlgorithmName
 from .config import EnvConfig, PolicyConfig, TrainConfig
 
 PresetName = Literal["default", "paper", "demo"]
@@ -19,18 +21,23 @@ PRESETS: dict[PresetName, str] = {
 }
 
 
-def preset(env_name: str, name: str = "default", protocol: ProtocolName | None = None) -> TrainConfig:
+def preset(
+    env_name: str,
+    name: str = "default",
+    protocol: ProtocolName | None = None,
+    algorithm: AlgorithmName = DEFAULT_ALGORITHM,
+) -> TrainConfig:
     """The settings of a preset for an environment; protocol None is the preset's own.
 
     Raises ValueError with close matches for an unknown preset or environment.
     """
     family_class(env_name)  # an unknown environment is an error here, not after the run folder is made
     if name == "paper":
-        return _paper(env_name, protocol or "finn2017")
+        return with_algorithm(_paper(env_name, protocol or "finn2017"), algorithm)
     if name == "default":
-        return _default(env_name, protocol or "modern")
+        return with_algorithm(_default(env_name, protocol or "modern"), algorithm)
     if name == "demo":
-        return _demo(env_name, protocol or "modern")
+        return with_algorithm(_demo(env_name, protocol or "modern"), algorithm)
     close = difflib.get_close_matches(name, PRESETS, n=1)
     hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(PRESETS)}"
     raise ValueError(f"unknown preset {name!r}; {hint}")
@@ -38,18 +45,19 @@ def preset(env_name: str, name: str = "default", protocol: ProtocolName | None =
 
 def _paper(env_name: str, protocol: ProtocolName) -> TrainConfig:
     """Section 5.3 and appendix A.2 of the paper; where the scripts of cbfinn/maml_rl differ, the scripts."""
+    algo = MAMLTRPO(inner_lr=0.1, gae_lambda=1.0, discount=0.99, max_kl=0.01, surrogate="log_prob")
     config = TrainConfig(
         env=EnvConfig(name=env_name, protocol=protocol),
         policy=PolicyConfig(hidden_sizes=(100, 100), activation="relu", init_std=1.0),
-        algo=MAMLTRPO(inner_lr=0.1, gae_lambda=1.0, discount=0.99, max_kl=0.01, surrogate="log_prob"),
+        algo=algo,
         iterations=500,
         meta_batch=40,
         trajectories=20,
     )
     if env_name.startswith("point-nav"):
-        return replace(config, algo=replace(config.algo, inner_lr=0.5), meta_batch=20, iterations=100)
+        return replace(config, algo=replace(algo, inner_lr=0.5), meta_batch=20, iterations=100)
     if env_name == "half-cheetah-dir":
-        return replace(config, algo=replace(config.algo, max_kl=0.02))
+        return replace(config, algo=replace(algo, max_kl=0.02))
     if env_name == "ant-dir":
         return replace(config, trajectories=40)
     return config
@@ -57,10 +65,11 @@ def _paper(env_name: str, protocol: ProtocolName) -> TrainConfig:
 
 def _default(env_name: str, protocol: ProtocolName) -> TrainConfig:
     """Against the paper's: normalised observations (by far the most), tanh, lambda below 1, a wider trust region."""
+    algo = MAMLTRPO(inner_lr=0.1, gae_lambda=0.95, discount=0.99, max_kl=0.03, surrogate="log_prob")
     config = TrainConfig(
         env=EnvConfig(name=env_name, protocol=protocol),
         policy=PolicyConfig(hidden_sizes=(100, 100), activation="tanh", init_std=1.0, normalise_obs=True),
-        algo=MAMLTRPO(inner_lr=0.1, gae_lambda=0.95, discount=0.99, max_kl=0.03, surrogate="log_prob"),
+        algo=algo,
         iterations=200,
         meta_batch=20,
         trajectories=20,
@@ -72,14 +81,14 @@ def _default(env_name: str, protocol: ProtocolName) -> TrainConfig:
         return replace(
             config,
             policy=replace(config.policy, normalise_obs=False, output_scale=0.1, min_std=0.3),
-            algo=replace(config.algo, inner_lr=0.5, later_lr_ratio=0.25),
+            algo=replace(algo, inner_lr=0.5, later_lr_ratio=0.25),
         )
     if protocol == "modern":
         # A control step is five times longer than in the paper's environment: credit for it fades sooner.
         return replace(
             config,
             policy=replace(config.policy, init_std=0.6),
-            algo=replace(config.algo, gae_lambda=0.9, max_kl=0.04),
+            algo=replace(algo, gae_lambda=0.9, max_kl=0.04),
         )
     return config
 
@@ -87,3 +96,41 @@ def _default(env_name: str, protocol: ProtocolName) -> TrainConfig:
 def _demo(env_name: str, protocol: ProtocolName) -> TrainConfig:
     config = _default(env_name, protocol)
     return replace(config, iterations=40 if env_name.startswith("point-nav") else 80)
+
+
+# Fields of the inner loop that an algorithm does not take from the preset, since they belong to what it is.
+OWN_INNER: dict[AlgorithmName, tuple[str, ...]] = {"promp": ("surrogate",)}
+
+# Point navigation bears larger outer steps than the algorithms' own, and needs few of them. With Reptile's step of 1
+# the spread of the actions collapses and the adapted policies jump.
+POINT_OUTER_LR: dict[AlgorithmName, float] = {
+    "maml-vpg": 0.01,
+    "maml-ppo": 0.003,
+    "promp": 0.003,
+    "e-maml": 0.003,
+    "reptile": 0.5,
+}
+POINT_ITERATIONS: dict[AlgorithmName, int] = {
+    "fo-maml": 40,
+    "meta-sgd": 40,
+    "maml-vpg": 40,
+    "maml-ppo": 25,
+    "promp": 25,
+    "e-maml": 25,
+    "reptile": 60,
+}
+
+
+def with_algorithm(config: TrainConfig, algorithm: AlgorithmName) -> TrainConfig:
+    """A preset of MAML-TRPO for another algorithm: the same inner loop, and its own outer one."""
+    settings = ALGORITHMS[algorithm].settings
+    on_point = config.env.name.startswith("point-nav")
+    if on_point and algorithm in POINT_ITERATIONS:
+        config = replace(config, iterations=min(config.iterations, POINT_ITERATIONS[algorithm]))
+    if isinstance(settings, MAMLTRPO):
+        own = {name: getattr(settings, name) for name in ("first_order", "learn_inner_lr")}
+        return replace(config, algo=replace(config.algo, **own))
+    names = [field.name for field in fields(InnerLoop) if field.name not in OWN_INNER.get(algorithm, ())]
+    inner: dict[str, Any] = {name: getattr(config.algo, name) for name in names}
+    outer: dict[str, Any] = {"outer_lr": POINT_OUTER_LR[algorithm]} if on_point else {}
+    return replace(config, algo=replace(settings, **inner, **outer))

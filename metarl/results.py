@@ -1,6 +1,6 @@
 """Records of finished runs, and the README's tables made from them.
 
-python -m metarl.results record RUN      write results/ENV-PROTOCOL-PRESET-seedN.json from an evaluated run
+python -m metarl.results record RUN      write results/ENV-[ALGORITHM-]PROTOCOL-PRESET-seedN.json from an evaluated run
 python -m metarl.results random          measure untrained policies in the paper's environments
 python -m metarl.results bench           measure speed against raw MuJoCo stepping
 python -m metarl.results readme          rewrite the tables in README.md from results/
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .algorithms.registry import DEFAULT_ALGORITHM, algorithm_name
 from .config import TrainConfig
 from .evaluate import adaptation_path
 from .metrics import read_metrics
@@ -60,7 +61,7 @@ def result_record(run_path: Path) -> dict[str, Any]:
     return {
         "env": config.env.name,
         "protocol": config.env.protocol,
-        "algorithm": "maml-trpo",
+        "algorithm": algorithm_name(config.algo),
         "preset": matching_preset(config),
         "seed": config.seed,
         "command": made["command"],
@@ -104,10 +105,16 @@ def _comparison(evaluation: dict[str, Any]) -> dict[str, Any]:
     return {"baselines": baselines, "baselines_made": evaluation["baselines_made"], "score": evaluation["score"]}
 
 
+def record_name(record: dict[str, Any]) -> str:
+    """File name of a record; MAML-TRPO, which most are of, goes without its name."""
+    algorithm = "" if record["algorithm"] == DEFAULT_ALGORITHM else f"{record['algorithm']}-"
+    return f"{record['env']}-{algorithm}{record['protocol']}-{record['preset']}-seed{record['seed']}.json"
+
+
 def matching_preset(config: TrainConfig) -> str:
     """The preset a config is of, seed and number of iterations aside; "custom" if none."""
     for name in PRESETS:
-        candidate = preset(config.env.name, name, config.env.protocol)
+        candidate = preset(config.env.name, name, config.env.protocol, algorithm_name(config.algo))
         same = dataclasses.replace(
             candidate,
             seed=config.seed,
@@ -218,19 +225,26 @@ def speed_table(record: dict[str, Any]) -> str:
 
 
 def results_table(records: Sequence[dict[str, Any]]) -> str:
-    """Markdown: held-out returns after 0 to 3 gradient steps beside the paper's after one, and what they cost."""
-    lines = [
-        "| environment | protocol | seed | before | 1 step | 2 steps | 3 steps | paper, 1 step "
-        "| oracle | score, 1 step | steps | wall time |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for r in sorted(records, key=lambda r: (r["env"], r["protocol"], r["preset"], r["seed"])):
-        held = r["heldout"]
-        cells = [f"{m:.1f} ± {c:.1f}" for m, c in zip(held["mean"], held["ci95"], strict=True)]
+    """Markdown: held-out returns after 0 to 3 gradient steps beside the paper's after one, and what they cost.
+
+    A run on named tasks (directions) has a row for each below its own.
+    """
+    compared = any("score" in r for r in records)
+    columns = ["environment", "algorithm", "protocol", "seed", "before", "1 step", "2 steps", "3 steps"]
+    columns += ["paper, 1 step", *(["oracle", "score, 1 step"] if compared else []), "steps", "wall time"]
+    lines = [_row(columns), _row(["---"] * len(columns))]
+    for r in sorted(records, key=lambda r: (r["env"], r["algorithm"], r["protocol"], r["preset"], r["seed"])):
         paper = f"{PAPER_MAML[r['env']][1]:g}" if r["protocol"] == "finn2017" and r["env"] in PAPER_MAML else ""
-        cost = f"{r['env_steps'] / 1e6:.1f} M | {r['wall_s'] / 60:.1f} min"
-        row = [r["env"], r["protocol"], str(r["seed"]), *cells, paper, *_oracle_cells(r), cost]
-        lines.append(f"| {' | '.join(row)} |")
+        cells = [r["env"], r["algorithm"], r["protocol"], str(r["seed"]), *_held_out_cells(r["heldout"]), paper]
+        cells += [
+            *(_oracle_cells(r) if compared else ()),
+            f"{r['env_steps'] / 1e6:.1f} M",
+            f"{r['wall_s'] / 60:.1f} min",
+        ]
+        lines.append(_row(cells))
+        for name, group in r["heldout"]["groups"].items():
+            named = [f"- {name}", "", "", "", *_held_out_cells(group)]
+            lines.append(_row(named + [""] * (len(columns) - len(named))))
     counts = {(r["heldout"]["n_tasks"], r["heldout"]["trajectories"]) for r in records}
     lines.append("")
     lines.append(
@@ -240,6 +254,14 @@ def results_table(records: Sequence[dict[str, Any]]) -> str:
     )
     lines += ["", "```", *(f"{c}" for r in records for c in (r["command"], r["evaluate_command"])), "```"]
     return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _held_out_cells(summary: dict[str, Any]) -> list[str]:
+    return [f"{m:.1f} ± {c:.1f}" for m, c in zip(summary["mean"], summary["ci95"], strict=True)]
 
 
 def _oracle_cells(record: dict[str, Any]) -> tuple[str, str]:
@@ -294,7 +316,7 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) == 2 and argv[0] == "record":
         record = result_record(Path(argv[1]))
         RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{record['env']}-{record['protocol']}-{record['preset']}-seed{record['seed']}.json"
+        path = RESULTS / record_name(record)
         write_atomic(path, json.dumps(record, indent=1) + "\n")
         print(path)
         return 0

@@ -17,7 +17,8 @@ import torch
 from metarl.envs import Family
 from metarl.policies import GaussianPolicy, measure_normaliser
 
-from .algorithms.maml_trpo import MetaParams, adapt_tasks, init_meta_params, update
+from .algorithms.maml import MetaParams, adapt_tasks, init_meta_params
+from .algorithms.registry import update_of
 from .checkpoint import TrainState, load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .losses import task_batches
@@ -43,7 +44,7 @@ class IterationRecord:
     kl: float
     """Mean divergence of the adapted policies in the outer step (nats)."""
     step_fraction: float
-    """Share of the full outer step that the line search took; 0 when it gave up."""
+    """Share of the full outer step that was taken; 0 when it was refused."""
     loss_before: float
     loss_after: float
     gradient_norm: float
@@ -117,9 +118,11 @@ def meta_iteration(
             with watch("adaptation"):
                 params = adapt_tasks(algo, policy, params, batches, state.meta.step_size, workers)
     seed = seed_for(config.seed, Purpose.CURVATURE, it)
-    meta, info = update(algo, policy, state.meta, support, batches, seed, workers, watch)
+    meta, optimiser, info = update_of(algo)(
+        algo, policy, state.meta, support, batches, seed, workers, watch, state.optimiser
+    )
     elapsed = time.perf_counter() - start
-    after = TrainState(it + 1, meta, state.env_steps + n_steps, state.wall_s + elapsed, state.normaliser)
+    after = TrainState(it + 1, meta, state.env_steps + n_steps, state.wall_s + elapsed, state.normaliser, optimiser)
     record = IterationRecord(
         iteration=it,
         return_before=returns[0],

@@ -11,6 +11,7 @@ k = (a - mean)^2 / std^2 - 1, so that d log pi / d mean = e and d log pi / d s =
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -101,11 +102,23 @@ class ClosedFormMLP:
         log_std_gradient = 2 * row_weight.sum() * named["log_std"] * self.log_std_free
         return self.backward(delta, log_std_gradient)[0]
 
+    def divergence_gradient(
+        self, mean_old: Float[Tensor, "n act"], log_std_old: Float[Tensor, " act"], row_weight: Float[Tensor, " n"]
+    ) -> Float[Tensor, " P"]:
+        """Gradient of sum_t w_t KL(N(mean_old, std_old) || policy at these parameters)."""
+        inv_var = (-2 * self.log_std).exp()
+        difference = self.mean - mean_old
+        spread = ((2 * log_std_old).exp() + difference**2) * inv_var
+        delta = difference * inv_var * row_weight[:, None]
+        return self.backward(delta, row_weight @ (1 - spread))[0]
+
 
 class ClosedFormSurrogate(ClosedFormMLP):
     """The policy-gradient surrogate of one task at fixed parameters, with its gradient and curvature.
 
-    log_prob: L = -sum_t w_t log pi(a_t | s_t);  ratio: L = -sum_t w_t pi(a_t | s_t) / pi_old(a_t | s_t).
+    log_prob: L = -sum_t w_t log pi(a_t | s_t);  ratio: L = -sum_t w_t r_t,  r_t = pi(a_t | s_t) / pi_old(a_t | s_t);
+    ratio with a clip c: L = -sum_t min(w_t r_t, w_t clip(r_t, 1 - c, 1 + c)) (Schulman et al. 2017, equation 7), whose
+    derivatives are those of ratio over the rows that are not clipped.
 
     action: (n, act). weight: (n,) advantage times the row's share of the mean. log_prob_old: (n,), for ratio.
     """
@@ -119,13 +132,18 @@ class ClosedFormSurrogate(ClosedFormMLP):
         weight: Float[Tensor, " n"],
         log_prob_old: Float[Tensor, " n"],
         kind: Surrogate,
+        clip: float = math.inf,
     ) -> None:
         super().__init__(policy, params, obs)
         self.kind = kind
         log_prob = gaussian_log_prob(action, self.mean, self.log_std)
         if kind == "ratio":
-            self.q = -weight * (log_prob - log_prob_old).exp()  # dL / d log pi
+            ratio = (log_prob - log_prob_old).exp()
+            self.q = -weight * ratio  # dL / d log pi
             self.loss = self.q.sum()
+            if clip < math.inf:
+                self.loss = torch.maximum(self.q, -weight * ratio.clamp(1 - clip, 1 + clip)).sum()
+                self.q = self.q * torch.where(weight > 0, ratio <= 1 + clip, ratio >= 1 - clip)
         else:
             self.q = -weight
             self.loss = (self.q * log_prob).sum()

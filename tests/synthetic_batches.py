@@ -32,6 +32,7 @@ def random_batch(policy: GaussianMLP, params: Tensor, n: int, seed: int, drift: 
         mean_old=mean[0],
         log_std_old=log_std[0],
         row_weight=torch.full((n,), 1.0 / n, dtype=torch.float64),
+        mean_return=torch.zeros((), dtype=torch.float64),
     )
 
 

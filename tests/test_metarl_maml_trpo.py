@@ -7,31 +7,33 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic_batches import Wrapped, random_batch, random_params
+from plain_maml import (
+    N_TASKS,
+    LayerNormPolicy,
+    directional_difference,
+    make_batches,
+    make_meta,
+    make_policy,
+    packed,
+    plain_distribution,
+    unpacked,
+)
+from synthetic_batches import Wrapped, random_params
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
-from metarl.algorithms.maml_trpo import (
-    MAMLTRPO,
-    FisherProduct,
-    MetaParams,
-    adapt_tasks,
-    init_meta_params,
-    meta_gradient,
-    meta_loss,
-    update,
-)
+from metarl.algorithms.maml import MetaParams, adapt_tasks, init_meta_params, meta_gradient, meta_loss
+from metarl.algorithms.maml_trpo import MAMLTRPO, FisherProduct, update
 from metarl.config import EnvConfig, PolicyConfig, TrainConfig
 from metarl.envs import State
 from metarl.envs.point import PointNav
 from metarl.losses import TaskBatch, linearise_with, mean_kl, task_batches
-from metarl.policies import GaussianMLP, GaussianPolicy, ParamLayout, actor_from_distribution
+from metarl.policies import GaussianMLP
 from metarl.rollout import Collector
 from metarl.stopwatch import Stopwatch
 from metarl.train import initial_state, make_collector, meta_iteration
 from metarl.workers import Workers
 
-N_TASKS, N_STEPS, FLOOR = 3, 14, -0.5
 SEED = np.random.SeedSequence(0)
 DERIVATIVE_CASES = [
     MAMLTRPO(inner_steps=k, learn_inner_lr=learned, surrogate=surrogate, curvature_fraction=1.0, cg_damping=0.0)
@@ -41,78 +43,6 @@ DERIVATIVE_CASES = [
 
 def case_name(algo: MAMLTRPO) -> str:
     return f"{algo.inner_steps}-{algo.learn_inner_lr}-{algo.surrogate}"
-
-
-class LayerNormPolicy:
-    """mean = LayerNorm(obs W + b) V, with a log-std per action: a policy that has no closed form here."""
-
-    def __init__(self, obs_dim: int = 3, act_dim: int = 2, hidden: int = 6) -> None:
-        self.layout = ParamLayout(
-            (("w", (obs_dim, hidden)), ("b", (hidden,)), ("v", (hidden, act_dim)), ("log_std", (act_dim,)))
-        )
-
-    def init(self, generator: torch.Generator) -> Tensor:
-        return 0.5 * torch.randn(self.layout.size, generator=generator)
-
-    def distribution(self, params: Tensor, obs: Tensor) -> tuple[Tensor, Tensor]:
-        named = self.layout.unflatten(params)
-        h = obs @ named["w"] + named["b"][:, None]
-        h = torch.nn.functional.layer_norm(h, h.shape[-1:])
-        return h @ named["v"], named["log_std"]
-
-    def actor(self, params: Tensor):
-        return actor_from_distribution(self, params)
-
-
-def make_policy(activation: str = "tanh") -> GaussianMLP:
-    return GaussianMLP(3, 2, (5, 4), activation, min_log_std=FLOOR)
-
-
-def make_meta(algo: MAMLTRPO, policy: GaussianPolicy) -> MetaParams:
-    """float64; one log-std component below its floor; learned step sizes differ between parameters."""
-    theta = random_params(policy, 0)
-    theta[policy.layout.slices["log_std"]] = torch.tensor([0.1, -0.9], dtype=torch.float64)
-    meta = init_meta_params(algo, theta)
-    if algo.learn_inner_lr == "per-parameter":
-        wiggle = torch.rand(len(theta), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        return replace(meta, step_size=meta.step_size * (0.5 + wiggle))
-    return meta
-
-
-def make_batches(
-    algo: MAMLTRPO, policy: GaussianMLP, meta: MetaParams, on_policy: bool = False
-) -> tuple[list[list[TaskBatch]], list[TaskBatch]]:
-    """Support batches per inner step and task, and query batches; on-policy ones were acted by the very policies."""
-    workers, drift = Workers(1), 0.0 if on_policy else 0.1
-    params = meta.theta.expand(N_TASKS, -1)
-    support = []
-    for j in range(algo.inner_steps):
-        batches = [random_batch(policy, params[i], N_STEPS, 10 * j + i, drift) for i in range(N_TASKS)]
-        support.append(batches)
-        params = adapt_tasks(algo, policy, params, batches, meta.step_size, workers)
-    return support, [random_batch(policy, params[i], N_STEPS, 100 + i, drift) for i in range(N_TASKS)]
-
-
-def packed(meta: MetaParams, algo: MAMLTRPO) -> Tensor:
-    return torch.cat([meta.theta, meta.step_size.reshape(-1)]) if algo.learn_inner_lr != "no" else meta.theta
-
-
-def unpacked(x: Tensor, meta: MetaParams, algo: MAMLTRPO) -> MetaParams:
-    n = len(meta.theta)
-    return MetaParams(x[:n], meta.step_size if algo.learn_inner_lr == "no" else x[n:].reshape(meta.step_size.shape))
-
-
-def plain_distribution(policy: GaussianMLP, params: Tensor, obs: Tensor) -> Independent:
-    """The policy written with nothing of ours but the order of the parameters."""
-    h, start = obs, 0
-    for i, (n_in, n_out) in enumerate(itertools.pairwise(policy.sizes)):
-        weight = params[start : start + n_in * n_out].reshape(n_in, n_out)
-        bias = params[start + n_in * n_out : start + n_in * n_out + n_out]
-        start += n_in * n_out + n_out
-        h = h @ weight + bias
-        if i < len(policy.sizes) - 2:
-            h = torch.tanh(h) if policy.activation == "tanh" else torch.relu(h)
-    return Independent(Normal(h, torch.clamp(params[start:], min=FLOOR).exp().expand_as(h)), 1)
 
 
 def plain_meta_objective(
@@ -137,10 +67,6 @@ def plain_meta_objective(
         old = Independent(Normal(batch.mean_old, batch.log_std_old.exp().expand_as(batch.mean_old)), 1)
         kls.append(kl_divergence(old, new).mean())
     return torch.stack(losses).mean(), torch.stack(kls).mean()
-
-
-def directional_difference(function, x: Tensor, direction: Tensor, eps: float = 1e-5) -> float:
-    return (function(x + eps * direction) - function(x - eps * direction)) / (2 * eps)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
@@ -274,7 +200,7 @@ def test_an_update_lowers_the_loss_within_the_trust_region(policy, learned):
     if not isinstance(policy, GaussianMLP):
         query = [replace(batch, **old_policy(policy, algo, meta, support, batch, i)) for i, batch in enumerate(query)]
     watch = Stopwatch()
-    new, info = update(algo, policy, meta, support, query, SEED, Workers(2), watch)
+    new, _, info = update(algo, policy, meta, support, query, SEED, Workers(2), watch)
     assert 0 < info.step_fraction <= 1
     assert info.loss_after < info.loss_before
     assert 0 < info.kl <= 0.01
@@ -302,8 +228,8 @@ def test_the_generic_path_makes_the_update_of_the_closed_form(learned):
     policy = make_policy()
     meta = make_meta(algo, policy)
     support, query = make_batches(algo, policy, meta, on_policy=True)
-    closed, closed_info = update(algo, policy, meta, support, query, SEED, Workers(2))
-    generic, generic_info = update(algo, Wrapped(policy), meta, support, query, SEED, Workers(2))
+    closed, _, closed_info = update(algo, policy, meta, support, query, SEED, Workers(2))
+    generic, _, generic_info = update(algo, Wrapped(policy), meta, support, query, SEED, Workers(2))
     assert closed_info.step_fraction == generic_info.step_fraction > 0
     torch.testing.assert_close(closed.theta, generic.theta, rtol=1e-8, atol=1e-9)
     torch.testing.assert_close(closed.step_size, generic.step_size, rtol=1e-8, atol=1e-9)
@@ -326,7 +252,7 @@ def test_without_advantages_the_update_is_refused():
     support, query = make_batches(algo, policy, meta)
     support = [[replace(batch, weight=0 * batch.weight) for batch in batches] for batches in support]
     query = [replace(batch, weight=0 * batch.weight) for batch in query]
-    new, info = update(algo, policy, meta, support, query, SEED, Workers(1))
+    new, _, info = update(algo, policy, meta, support, query, SEED, Workers(1))
     assert new is meta
     assert (info.step_fraction, info.kl, info.gradient_norm) == (0.0, 0.0, 0.0)
     assert info.loss_after == info.loss_before == 0.0
@@ -338,7 +264,7 @@ def test_a_step_that_the_line_search_refuses_leaves_the_parameters():
     policy = make_policy()
     meta = make_meta(algo, policy)
     support, query = make_batches(algo, policy, meta, on_policy=True)
-    new, info = update(algo, policy, meta, support, query, SEED, Workers(1))
+    new, _, info = update(algo, policy, meta, support, query, SEED, Workers(1))
     assert new is meta
     assert info.step_fraction == 0.0
     assert info.loss_after == info.loss_before
@@ -353,7 +279,7 @@ def test_a_nan_advantage_leaves_the_parameters(where):
     support, query = make_batches(algo, policy, meta)
     batch = (support[0] if where == "support" else query)[1]
     batch.weight[2] = math.nan
-    new, info = update(algo, policy, meta, support, query, SEED, Workers(1))
+    new, _, info = update(algo, policy, meta, support, query, SEED, Workers(1))
     assert new is meta
     assert info.step_fraction == 0.0
     assert math.isnan(info.gradient_norm)

@@ -75,6 +75,24 @@ def test_the_meta_gradient_of_a_quadratic(k):
     torch.testing.assert_close(pushed, torch.linalg.matrix_power(contraction, k) @ v)
 
 
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_a_loss_of_the_whole_path_on_a_quadratic(k):
+    """sum_j v_j . theta_j has the gradient sum_j (I - alpha H)^j v_j."""
+    a = normal(16, 0).reshape(4, 4)
+    hessian, centre, params, alpha = a @ a.t() / 4, normal(4, 1), normal(4, 2), 0.3
+    v, steps = [normal(4, 10 + j) for j in range(k + 1)], []
+    for _ in range(k):
+        loss = Quadratic(hessian, centre, params)
+        steps.append(InnerStep(loss, loss.gradient()))
+        params = params - alpha * loss.gradient()
+    contraction = torch.eye(4, dtype=torch.float64) - alpha * hessian
+    step_size = torch.tensor(alpha, dtype=torch.float64)
+    pulled, v_alpha = pull_back(steps, step_size, v[-1], v_before=v[:-1])
+    torch.testing.assert_close(pulled, sum(torch.linalg.matrix_power(contraction, j) @ v[j] for j in range(k + 1)))
+    alone = [pull_back(steps[:j], step_size, v[j])[1] for j in range(k + 1)]
+    torch.testing.assert_close(v_alpha, sum(alone))
+
+
 @pytest.mark.parametrize(("kind", "k"), list(itertools.product(STEP_SIZES, [1, 2, 3])))
 def test_push_forward_is_the_derivative_of_adaptation(kind, k):
     theta, n = random_params(POLICY, 0), POLICY.layout.size

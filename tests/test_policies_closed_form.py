@@ -170,3 +170,45 @@ def test_float32_is_close_to_float64():
     torch.testing.assert_close(single.gradient(keep=True).double(), gradient, rtol=1e-3, atol=1e-4)
     v = random_params(policy, 9)
     torch.testing.assert_close(single.hvp(v.float()).double(), surrogate.hvp(v), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("activation", "hidden"), NETWORKS)
+def test_derivatives_with_a_clip(activation, hidden):
+    """Those of autograd and of finite differences, rows beyond the clip having none."""
+    policy, params, batch = make(activation, hidden)
+    ratio = (policy_log_prob(policy, params, batch) - batch.log_prob_old).exp()
+    clip = 1.01 * float((ratio - 1).abs().median())  # not at a row's own ratio, where the slope jumps
+    cut = torch.where(batch.weight > 0, ratio > 1 + clip, ratio < 1 - clip)
+    assert 0 < cut.sum() < len(cut)
+
+    def surrogate(p: Tensor) -> ClosedFormSurrogate:
+        return ClosedFormSurrogate(policy, p, batch.obs, batch.action, batch.weight, batch.log_prob_old, "ratio", clip)
+
+    closed, reference = surrogate(params), AutogradSurrogate(policy, params, batch, "ratio", clip)
+    gradient = closed.gradient(keep=True)
+    torch.testing.assert_close(closed.loss, reference.loss, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(gradient, reference.gradient(keep=True), rtol=1e-10, atol=1e-12)
+    numeric = central_difference(lambda p: surrogate(p).loss, params)
+    torch.testing.assert_close(gradient, numeric, rtol=1e-6, atol=1e-8)
+    v = random_params(policy, 9)
+    torch.testing.assert_close(closed.hvp(v), reference.hvp(v), rtol=1e-9, atol=1e-11)
+
+
+def policy_log_prob(policy: GaussianMLP, params: Tensor, batch: TaskBatch) -> Tensor:
+    mean, log_std = policy.distribution(params[None], batch.obs[None])
+    return torch.distributions.Normal(mean[0], log_std[0].exp()).log_prob(batch.action).sum(-1)
+
+
+@pytest.mark.parametrize(("activation", "hidden"), NETWORKS)
+def test_the_gradient_of_the_divergence(activation, hidden):
+    policy, params, batch = make(activation, hidden)
+    closed = ClosedFormMLP(policy, params, batch.obs)
+    gradient = closed.divergence_gradient(batch.mean_old, batch.log_std_old, batch.row_weight)
+    x = params.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(mean_kl(policy, x, batch), x)
+    torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
+    numeric = central_difference(lambda p: mean_kl(policy, p, batch), params)
+    torch.testing.assert_close(gradient, numeric, rtol=1e-6, atol=1e-8)
+    assert gradient.abs().max() > 1e-3
+    still = closed.divergence_gradient(closed.mean, closed.log_std, batch.row_weight)
+    assert still.abs().max() < 1e-14, "a policy does not diverge from itself"

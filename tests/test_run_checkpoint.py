@@ -16,7 +16,7 @@ import pytest
 import torch
 from small_runs import fails, train_small
 
-from metarl.algorithms.maml_trpo import MetaParams
+from metarl.algorithms.maml import MetaParams
 from metarl.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from metarl.policies import ObsNormaliser
 from metarl.runs import open_run

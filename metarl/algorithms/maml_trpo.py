@@ -11,49 +11,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metarl.inner import adapt, sgd_step
 from metarl.linalg import backtracking_line_search, conjugate_gradient
-from metarl.losses import Linearise, Linearised, TaskBatch, linearise_with
+from metarl.losses import Linearised, TaskBatch, linearise_with
 from metarl.outer import InnerStep, pull_back, push_forward
-from metarl.policies import GaussianPolicy, Surrogate
+from metarl.policies import GaussianPolicy
 from metarl.seeding import children
 from metarl.stopwatch import Stopwatch
 from metarl.workers import Workers
+
+from .maml import (
+    MetaParams,
+    OptimiserState,
+    ThroughInnerLoop,
+    UpdateInfo,
+    check,
+    meta_gradient,
+    meta_loss,
+    moved,
+    pack,
+    unpack,
+)
 
 # Share of the trust region that the full step aims at. The curvature is an estimate: aiming at all of it, the line
 # search would refuse every second first step and evaluate all data once more, for steps no longer on average.
 KL_AIM = 0.8
 
-LearnStepSize = Literal["no", "scalar", "per-parameter"]
-
 
 @dataclass(frozen=True)
-class MAMLTRPO:
+class MAMLTRPO(ThroughInnerLoop):
     """Settings of MAML-TRPO; the defaults are the paper's."""
 
-    inner_lr: float = 0.1
-    """Inner step size alpha (start value when it is learned). Paper: 0.1."""
-    inner_steps: int = 1
-    """Policy-gradient steps before the outer loss. Paper: 1."""
-    later_lr_ratio: float = 0.5
-    """Factor on the step size after the first gradient step, when a trained policy is adapted. Paper: 0.5."""
-    learn_inner_lr: LearnStepSize = "no"
-    """Meta-learn the inner step size: one number, or one per parameter (Li et al. 2017, Meta-SGD)."""
-    first_order: bool = False
-    """Drop the second derivatives of the inner loop (first-order MAML)."""
-    surrogate: Surrogate = "log_prob"
-    """Inner loss: log_prob (paper) or ratio, whose second derivative keeps the score's outer product."""
-    discount: float = 0.99
-    """Discount per control step."""
-    gae_lambda: float = 1.0
-    """Lambda of generalised advantage estimation, in [0, 1]. Paper: 1."""
     max_kl: float = 0.01
     """Trust region: mean divergence of the adapted policies (nats). Paper's scripts: 0.01, sometimes 0.02."""
     cg_iterations: int = 10
@@ -68,119 +61,13 @@ class MAMLTRPO:
     """Steps tried before the update is given up."""
 
     def __post_init__(self) -> None:
-        _check("inner_lr", self.inner_lr, self.inner_lr > 0, "positive")
-        _check("inner_steps", self.inner_steps, self.inner_steps >= 1, "at least 1")
-        _check("later_lr_ratio", self.later_lr_ratio, self.later_lr_ratio > 0, "positive")
-        _check("discount", self.discount, 0 < self.discount <= 1, "in (0, 1]")
-        _check("gae_lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "in [0, 1]")
-        _check("max_kl", self.max_kl, self.max_kl > 0, "positive")
-        _check("cg_iterations", self.cg_iterations, self.cg_iterations >= 1, "at least 1")
-        _check("cg_damping", self.cg_damping, self.cg_damping >= 0, "at least 0")
-        _check("curvature_fraction", self.curvature_fraction, 0 < self.curvature_fraction <= 1, "in (0, 1]")
-        _check("backtrack_ratio", self.backtrack_ratio, 0 < self.backtrack_ratio < 1, "in (0, 1)")
-        _check("backtrack_steps", self.backtrack_steps, self.backtrack_steps >= 1, "at least 1")
-
-
-def _check(name: str, value: float, valid: bool, allowed: str) -> None:
-    if not valid:  # also for NaN, which no comparison holds for
-        raise ValueError(f"{name} is {value}, but must be {allowed}")
-
-
-@dataclass(frozen=True)
-class MetaParams:
-    """What is meta-learned."""
-
-    theta: Float[Tensor, " P"]
-    """Initial parameters of the policy."""
-    step_size: Tensor
-    """Inner step size: () or (P,)."""
-
-
-@dataclass(frozen=True)
-class UpdateInfo:
-    """What one outer update did."""
-
-    loss_before: float
-    loss_after: float
-    kl: float
-    """Mean divergence of the adapted policies (nats)."""
-    step_fraction: float
-    """Accepted share of the full step; 0 when the line search gave up and the parameters stayed."""
-    gradient_norm: float
-
-
-def init_meta_params(algo: MAMLTRPO, theta: Float[Tensor, " P"]) -> MetaParams:
-    """The start of meta-training from initial policy parameters."""
-    alpha = torch.as_tensor(algo.inner_lr, dtype=theta.dtype)
-    return MetaParams(theta, alpha.expand_as(theta).clone() if algo.learn_inner_lr == "per-parameter" else alpha)
-
-
-def adapt_tasks(
-    algo: MAMLTRPO,
-    policy: GaussianPolicy,
-    params: Float[Tensor, "task P"],
-    batches: Sequence[TaskBatch],
-    step_size: Tensor,
-    workers: Workers,
-) -> Float[Tensor, "task P"]:
-    """One policy-gradient step of every task from its own parameters on its own batch."""
-    linearise = linearise_with(policy)
-
-    def step(i: int) -> Tensor:
-        return sgd_step(params[i], linearise(params[i], batches[i], algo.surrogate).gradient(), step_size)
-
-    return torch.stack(workers.map(step, range(len(batches))))
-
-
-def meta_gradient(
-    algo: MAMLTRPO,
-    policy: GaussianPolicy,
-    meta: MetaParams,
-    support: Sequence[Sequence[TaskBatch]],
-    query: Sequence[TaskBatch],
-    workers: Workers,
-) -> tuple[float, Float[Tensor, " n"], list[list[Tensor]]]:
-    """Query loss, its gradient in what is meta-learned (theta, then the step size), averaged over tasks; inner paths.
-
-    support: per inner step, per task. query: per task. The third result holds each task's [theta_0, ..., theta_k].
-    """
-    linearise = linearise_with(policy)
-
-    def one_task(i: int) -> tuple[Tensor, Tensor, list[Tensor]]:
-        steps, path = _inner_steps(algo, linearise, meta, [step[i] for step in support])
-        outer = linearise(path[-1], query[i], "ratio")
-        v, v_alpha = pull_back(steps, meta.step_size, outer.gradient(), algo.first_order)
-        return outer.loss, _pack(algo, v, v_alpha), path
-
-    losses, gradients, paths = zip(*workers.map(one_task, range(len(query))), strict=True)
-    return float(torch.stack(losses).mean()), torch.stack(gradients).mean(0), list(paths)
-
-
-def meta_loss(
-    algo: MAMLTRPO,
-    policy: GaussianPolicy,
-    meta: MetaParams,
-    support: Sequence[Sequence[TaskBatch]],
-    query: Sequence[TaskBatch],
-    workers: Workers,
-) -> tuple[float, float]:
-    """Query loss and mean divergence after adapting from meta on the stored support batches, averaged over tasks."""
-    linearise = linearise_with(policy)
-
-    def one_task(i: int) -> Tensor:
-        batches = [step[i] for step in support]
-        adapted = adapt(
-            lambda params, batch: linearise(params, batch, algo.surrogate).gradient(),
-            meta.theta,
-            batches,
-            [meta.step_size] * len(batches),
-        )[-1]
-        with torch.no_grad():
-            outer = linearise(adapted, query[i], "ratio")
-            return torch.stack([outer.loss, outer.kl(query[i])])
-
-    loss, kl = torch.stack(workers.map(one_task, range(len(query)))).mean(0).tolist()
-    return loss, kl
+        super().__post_init__()
+        check("max_kl", self.max_kl, self.max_kl > 0, "positive")
+        check("cg_iterations", self.cg_iterations, self.cg_iterations >= 1, "at least 1")
+        check("cg_damping", self.cg_damping, self.cg_damping >= 0, "at least 0")
+        check("curvature_fraction", self.curvature_fraction, 0 < self.curvature_fraction <= 1, "in (0, 1]")
+        check("backtrack_ratio", self.backtrack_ratio, 0 < self.backtrack_ratio < 1, "in (0, 1)")
+        check("backtrack_steps", self.backtrack_steps, self.backtrack_steps >= 1, "at least 1")
 
 
 class FisherProduct:
@@ -219,13 +106,13 @@ class FisherProduct:
 
     def __call__(self, v: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         algo, alpha = self.algo, self.meta.step_size
-        v_theta, v_alpha = _unpack(algo, self.meta, v)
+        v_theta, v_alpha = unpack(algo, self.meta, v)
 
         def one_task(i: int) -> Tensor:
             steps, outer, row_weight = self._tasks[i]
-            moved = push_forward(steps, alpha, v_theta, v_alpha, algo.first_order)
-            product = outer.fisher_vector_product(moved, row_weight)
-            return _pack(algo, *pull_back(steps, alpha, product, algo.first_order))
+            pushed = push_forward(steps, alpha, v_theta, v_alpha, algo.first_order)
+            product = outer.fisher_vector_product(pushed, row_weight)
+            return pack(algo, *pull_back(steps, alpha, product, algo.first_order))
 
         products = self.workers.map(one_task, range(len(self._tasks)))
         return torch.stack(products).mean(0) + algo.cg_damping * v
@@ -240,8 +127,9 @@ def update(
     seed: np.random.SeedSequence,
     workers: Workers,
     stopwatch: Stopwatch | None = None,
-) -> tuple[MetaParams, UpdateInfo]:
-    """One outer step. The seed decides which time steps the curvature is computed from."""
+    optimiser: OptimiserState = None,
+) -> tuple[MetaParams, OptimiserState, UpdateInfo]:
+    """One outer step. The seed decides which time steps the curvature is computed from; there is no optimiser state."""
     watch = stopwatch or Stopwatch()
     with watch("outer gradient"):
         loss_before, gradient, paths = meta_gradient(algo, policy, meta, support, query, workers)
@@ -255,30 +143,16 @@ def update(
         quadratic = float(direction @ measuring(direction))
     norm = float(gradient.norm())
     if not quadratic > 0 or not np.isfinite(norm):
-        return meta, UpdateInfo(loss_before, loss_before, 0.0, 0.0, norm)
+        return meta, optimiser, UpdateInfo(loss_before, loss_before, 0.0, 0.0, norm)
     full_step = direction * (2 * KL_AIM * algo.max_kl / quadratic) ** 0.5
 
     def evaluate(fraction: float) -> tuple[float, float]:
-        return meta_loss(algo, policy, _moved(algo, meta, full_step, fraction), support, query, workers)
+        return meta_loss(algo, policy, moved(algo, meta, full_step, fraction), support, query, workers)
 
     with watch("line search"):
         found = backtracking_line_search(evaluate, loss_before, algo.max_kl, algo.backtrack_ratio, algo.backtrack_steps)
-    new = _moved(algo, meta, full_step, found.fraction) if found.fraction > 0 else meta
-    return new, UpdateInfo(loss_before, found.loss, found.kl, found.fraction, norm)
-
-
-def _inner_steps(
-    algo: MAMLTRPO, linearise: Linearise, meta: MetaParams, batches: Sequence[TaskBatch]
-) -> tuple[list[InnerStep], list[Tensor]]:
-    steps: list[InnerStep] = []
-
-    def gradient(params: Tensor, batch: TaskBatch) -> Tensor:
-        loss = linearise(params, batch, algo.surrogate)
-        steps.append(InnerStep(loss, loss.gradient(keep=not algo.first_order)))
-        return steps[-1].gradient
-
-    path = adapt(gradient, meta.theta, batches, [meta.step_size] * len(batches))
-    return steps, path
+    new = moved(algo, meta, full_step, found.fraction) if found.fraction > 0 else meta
+    return new, optimiser, UpdateInfo(loss_before, found.loss, found.kl, found.fraction, norm)
 
 
 def _share(batch: TaskBatch, fraction: float, rng: np.random.Generator) -> TaskBatch:
@@ -287,22 +161,3 @@ def _share(batch: TaskBatch, fraction: float, rng: np.random.Generator) -> TaskB
     if keep >= n:
         return batch
     return batch.subset(torch.from_numpy(np.sort(rng.choice(n, keep, replace=False))))
-
-
-def _pack(algo: MAMLTRPO, v: Tensor, v_alpha: Tensor) -> Tensor:
-    """(theta, alpha) parts as one vector; alpha's part as learned: absent, one number, or per parameter."""
-    if algo.learn_inner_lr == "no":
-        return v
-    return torch.cat([v, v_alpha.sum()[None] if algo.learn_inner_lr == "scalar" else v_alpha])
-
-
-def _unpack(algo: MAMLTRPO, meta: MetaParams, v: Tensor) -> tuple[Tensor, Tensor | None]:
-    n = len(meta.theta)
-    return v[:n], None if algo.learn_inner_lr == "no" else v[n:].reshape(meta.step_size.shape)
-
-
-def _moved(algo: MAMLTRPO, meta: MetaParams, step: Tensor, fraction: float) -> MetaParams:
-    """A descent step along `step`, which solves F x = gradient."""
-    theta_step, alpha_step = _unpack(algo, meta, step)
-    step_size = meta.step_size if alpha_step is None else meta.step_size - fraction * alpha_step
-    return MetaParams(meta.theta - fraction * theta_step, step_size)

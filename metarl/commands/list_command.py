@@ -1,4 +1,4 @@
-"""`metarl list`: environments, their tasks, presets and pretrained policies."""
+"""`metarl list`: environments, their tasks, algorithms, presets and pretrained policies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import tyro
 
+from metarl.algorithms.registry import ALGORITHMS
 from metarl.commands.parsing import parse_args
 from metarl.envs import PROTOCOLS, family_class, family_names, make_family
 from metarl.envs.registration import gym_id
@@ -17,7 +18,7 @@ from metarl.pretrained import pretrained_policies
 
 @dataclass(frozen=True)
 class Args:
-    """List environments, their tasks, presets and pretrained policies."""
+    """List environments, their tasks, algorithms, presets and pretrained policies."""
 
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print JSON, with dimensions in every protocol, and nothing else."""
@@ -30,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
     if args.json:
         facts = {
             "environments": [_facts(name) for name in family_names()],
+            "algorithms": {name: entry.text for name, entry in ALGORITHMS.items()},
             "presets": PRESETS,
             "pretrained": [{"env": policy.env, "protocol": policy.protocol} for policy in pretrained],
         }
@@ -44,6 +46,10 @@ def main(argv: Sequence[str]) -> int:
         print(f"  {'':<{width}}  gymnasium.make({gym_id(name)!r})")
     print("\nprotocols (--env.protocol)")
     print("  modern    Gymnasium's physics and time step\n  finn2017  the paper's environment")
+    print("\nalgorithms (--algorithm)")
+    width = max(map(len, ALGORITHMS))
+    for algorithm, entry in ALGORITHMS.items():
+        print(f"  {algorithm:<{width}}  {entry.text}")
     print("\npresets (--preset)")
     for preset_name, text in PRESETS.items():
         print(f"  {preset_name:<8}  {text}")

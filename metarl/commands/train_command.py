@@ -14,10 +14,11 @@ from typing import Annotated, Any
 
 import tyro
 
+from metarl.algorithms.registry import DEFAULT_ALGORITHM, AlgorithmName, algorithm_name
 from metarl.checkpoint import TrainState
 from metarl.commands.loading import check_threads, check_writable
 from metarl.commands.parsing import parse_args
-from metarl.config import TrainConfig, config_from_dict, nearest
+from metarl.config import TrainConfig, check_algorithm, config_from_dict, nearest
 from metarl.envs import PROTOCOLS
 from metarl.metrics import read_metrics
 from metarl.presets import PresetName, preset
@@ -30,7 +31,10 @@ ResumePath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_h
 TomlPath = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")]
 OutPath = Annotated[
     Path | None,
-    tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/ENV-PRESET-PROTOCOL-seedN, numbered if it exists)"),
+    tyro.conf.arg(
+        metavar="DIR",
+        help_behavior_hint="(default: runs/ENV-[ALGORITHM-]PRESET-PROTOCOL-seedN, numbered if it exists)",
+    ),
 ]
 
 
@@ -45,6 +49,8 @@ class Args:
     """Environment family; 'metarl list' shows them."""
     preset: PresetName = "default"
     """default: what learns fastest here. paper: Finn et al. 2017. demo: a first result in minutes."""
+    algorithm: AlgorithmName = DEFAULT_ALGORITHM
+    """Algorithm, whose settings are the options --algo; 'metarl list' explains them."""
     resume: ResumePath = None
     """Continue this run, bit for bit. Beside it go only a new total of iterations, threads and quiet."""
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
@@ -132,12 +138,13 @@ def parse(argv: Sequence[str]) -> Args:
     protocol = early.get("env.protocol", of_env.get("protocol"))
     if protocol not in (None, *PROTOCOLS):
         raise ValueError(f"unknown protocol {protocol!r}; {nearest(str(protocol), PROTOCOLS)}")
-    # The preset depends on the environment and the protocol, wherever they are named.
-    base = preset(env_name, early.get("preset", "default"), protocol)
+    # The preset depends on the environment, the protocol and the algorithm, wherever they are named.
+    algorithm = check_algorithm(early.get("algorithm", toml.pop("algorithm", DEFAULT_ALGORITHM)))
+    base = preset(env_name, early.get("preset", "default"), protocol, algorithm)
     if toml:
         base = config_from_dict(base, toml, early["config"])
         base = replace(base, env=replace(base.env, name=env_name))
-    default = Args(name=env_name, settings=base)
+    default = Args(name=env_name, algorithm=algorithm, settings=base)
     return parse_args(Args, ordered, "metarl train", default)
 
 
@@ -170,8 +177,9 @@ def _flags(kind: Any, prefix: str = "") -> set[str]:
         option = name.replace("_", "-")
         if wanted is bool:
             names |= {f"{prefix}{option}", f"{prefix}no-{option}"}
-        elif dataclasses.is_dataclass(wanted):
-            names |= _flags(wanted, "" if name == "settings" else f"{prefix}{option}.")
+        for kind_of in typing.get_args(wanted) or (wanted,):  # one of the algorithms, or a table itself
+            if dataclasses.is_dataclass(kind_of):
+                names |= _flags(kind_of, "" if name == "settings" else f"{prefix}{option}.")
     return names
 
 
@@ -188,7 +196,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 def run_name(args: Args) -> str:
     """Default name of a run folder."""
     settings = args.settings
-    return f"{settings.env.name}-{args.preset}-{settings.env.protocol}-seed{settings.seed}"
+    algorithm = "" if args.algorithm == DEFAULT_ALGORITHM else f"{args.algorithm}-"
+    return f"{settings.env.name}-{algorithm}{args.preset}-{settings.env.protocol}-seed{settings.seed}"
 
 
 def free_folder(parent: Path, name: str) -> Path:
@@ -213,7 +222,11 @@ class Progress:
         if self.quiet:
             return
         done = f", continuing at iteration {state.iteration}" if state.iteration else ""
-        print(f"{config.env.name} ({config.env.protocol}): {config.iterations} iterations{done} -> {run.path}")
+        name = algorithm_name(config.algo)
+        algorithm = "" if name == DEFAULT_ALGORITHM else f" by {name}"
+        print(
+            f"{config.env.name} ({config.env.protocol}): {config.iterations} iterations{algorithm}{done} -> {run.path}"
+        )
         print(
             f"each: {config.meta_batch} tasks x {config.trajectories} trajectories, before and after "
             f"{config.algo.inner_steps} gradient step(s); returns are means over training tasks",
