@@ -23,7 +23,12 @@ RECORD = "baseline.json"
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """Proximal policy optimisation (Schulman et al. 2017) as Stable-Baselines3 has it."""
+    """Proximal policy optimisation (Schulman et al. 2017) as Stable-Baselines3 has it.
+
+    A time limit is no end to it: the value of the last state is added there. Without, the oracle of half-cheetah-vel
+    (finn2017) learned more slowly and ended lower (one seed, 2 M steps, 5 epochs: -38.1 against -35.7), although the
+    return that counts is the sum up to the limit. With 8 minibatches it ended lower too (-41.8).
+    """
 
     hidden_sizes: tuple[int, ...] = (100, 100)
     """Units of each hidden layer of the policy, tanh."""
@@ -35,7 +40,7 @@ class PPOConfig:
     """Environments side by side; an update uses an episode of each."""
     epochs: int = 10
     """Passes over the episodes an update."""
-    minibatches: int = 8
+    minibatches: int = 16
     """Gradient steps a pass."""
     learning_rate: float = 1e-3
     """Adam's, falling linearly to 0."""

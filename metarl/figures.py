@@ -45,7 +45,7 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
     axes.set_ylabel("return (sum of rewards an episode)")
     axes.set_title(f"{title}\n{result['n_tasks']} held-out tasks, mean and 95 % interval", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=130)
 
 
