@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from small_runs import SMALL, call
 
+from metarl.algorithms.registry import ALGORITHMS, AlgorithmName
 from metarl.presets import preset
-from metarl.results import PAPER_RANDOM, matching_preset, readme_blocks, readme_text, result_record
+from metarl.results import PAPER_RANDOM, matching_preset, readme_blocks, readme_text, record_name, result_record
 
 ROOT = Path(__file__).parent.parent
 RECORDS = sorted((ROOT / "results").glob("*-seed*.json"))
@@ -24,7 +25,7 @@ def test_the_readme_shows_what_the_records_say() -> None:
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_a_shipped_record_is_whole(path: Path) -> None:
     record = json.loads(path.read_text())
-    assert path.stem == f"{record['env']}-{record['protocol']}-{record['preset']}-seed{record['seed']}"
+    assert path.name == record_name(record)
     assert record["command"].startswith(("metarl train ", "metarl demo"))
     assert record["evaluate_command"].startswith("metarl evaluate ")
     assert len(record["curve"]) == record["iterations"]
@@ -52,6 +53,19 @@ def test_a_run_becomes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert [row["iteration"] for row in record["curve"]] == [0, 1]
     assert record["preset"] == "custom"
     json.dumps(record)
+
+
+def test_a_record_is_named_after_its_algorithm_unless_it_is_maml_trpo() -> None:
+    facts = {"env": "point-nav", "protocol": "modern", "preset": "default", "seed": 3}
+    assert record_name({**facts, "algorithm": "maml-trpo"}) == "point-nav-modern-default-seed3.json"
+    assert record_name({**facts, "algorithm": "promp"}) == "point-nav-promp-modern-default-seed3.json"
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_preset_is_recognised_with_every_algorithm(algorithm: AlgorithmName) -> None:
+    config = preset("point-nav", algorithm=algorithm)
+    assert matching_preset(replace(config, seed=3)) == "default"
+    assert matching_preset(replace(config, algo=replace(config.algo, inner_lr=0.123))) == "custom"
 
 
 def test_a_preset_is_recognised_whatever_the_seed() -> None:
