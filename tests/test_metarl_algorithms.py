@@ -93,6 +93,25 @@ def test_an_iteration_learns_something_finite(name: AlgorithmName, env: str) -> 
 
 
 @every_algorithm
+def test_it_learns_to_find_the_goal_after_one_step(name: AlgorithmName) -> None:
+    """Known optimum: walking straight to a goal that is 0.38 m away on average, about -1 in 20 steps.
+
+    Seed 0 gains 3.3 (MAML-TRPO) to 1.3 (Reptile) in 15 iterations with the preset of point navigation.
+    """
+    config = preset("point-nav", algorithm=name)
+    config = replace(
+        config,
+        env=replace(config.env, horizon=20),
+        policy=replace(config.policy, hidden_sizes=(16,)),
+        meta_batch=10,
+        trajectories=10,
+    )
+    _, records = iterations(config, 15)
+    after = np.array([record.return_after for record in records])
+    assert after[-3:].mean() > after[:3].mean() + 0.8
+
+
+@every_algorithm
 def test_the_same_seed_gives_the_same_bits_at_any_number_of_threads(name: AlgorithmName) -> None:
     (one, _), (other, _) = iterations(small(name), 2), iterations(small(name), 2, n_threads=3)
     assert torch.equal(one.meta.theta, other.meta.theta)
