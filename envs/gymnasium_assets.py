@@ -17,7 +17,7 @@ def load_model_spec(file_name: str) -> mujoco.MjSpec:
     if not path.is_file():
         raise FileNotFoundError(
             f"Gymnasium {gymnasium.__version__} has no model {file_name} at {path}; "
-            "install a supported one: pip install 'gymnasium[mujoco]>=1.1,<2'"
+            "install a supported one: pip install 'gymnasium[mujoco]>=1.3,<2'"
         )
     return mujoco.MjSpec.from_file(str(path))
 
