@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "return on held-out tasks after 0, 1, 2, 3 gradient steps",
     "baseline": "train an oracle or a pretrained policy to compare with",
     "adapt": "adapt a trained run to one task and save the policy",
+    "export": "a policy as a file for Stable-Baselines3, ONNX or PyTorch",
     "record": "video of the policy before and after adaptation",
     "report": "runs as one HTML page: curves, videos, results",
     "list": "environments, their tasks, presets and pretrained policies",

@@ -1,5 +1,6 @@
 """Policies with functional, per-task parameters, and the value baseline. Needs torch only."""
 
+from .actor_module import DeterministicActor
 from .baseline import baseline_features, ridge_baseline
 from .closed_form import ClosedFormMLP, ClosedFormSurrogate, Surrogate
 from .distributions import gaussian_entropy, gaussian_kl, gaussian_log_prob
@@ -12,6 +13,7 @@ __all__ = [
     "Activation",
     "ClosedFormMLP",
     "ClosedFormSurrogate",
+    "DeterministicActor",
     "GaussianMLP",
     "GaussianPolicy",
     "ObsNormaliser",

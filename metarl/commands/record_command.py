@@ -13,10 +13,9 @@ import torch
 import tyro
 
 from metarl.commands.adapt_command import adapt_run, check_adaptation, task_slug
-from metarl.commands.loading import LoadedRun, check_least, check_writable, load_run
+from metarl.commands.loading import LoadedRun, check_least, check_writable, load_run, policy_source
 from metarl.commands.parsing import parse_args
-from metarl.envs import ProtocolName, Tasks, family_names
-from metarl.pretrained import pretrained_folder
+from metarl.envs import ProtocolName, Tasks
 from metarl.saved_policy import SavedPolicy
 from metarl.seeding import Purpose, generator_for, seed_for
 from metarl.videos import EglUnavailableError, Recording, record, run_episode
@@ -79,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     check_least("height", args.height, 16)
     if args.out is not None and args.out.suffix.lower() != ".mp4":
         raise ValueError(f"--out is {args.out}, but must end in .mp4; --gif writes a GIF beside it")
-    loaded = load_run(_folder(args))
+    loaded = load_run(policy_source(args.run, args.pretrained, args.protocol, "record", "films"))
     if args.task is None:
         task = loaded.family.tasks.sample(1, generator_for(args.seed, Purpose.EVAL_TASKS), "test")
         slug = task_slug(loaded.family.describe(task.goal[0]))
@@ -95,19 +94,6 @@ def main(argv: Sequence[str]) -> int:
     if recording.gif is not None:
         print(f"gif: {recording.gif}")
     return 0
-
-
-def _folder(args: Args) -> Path:
-    """The run, or the pretrained policy's folder."""
-    if args.pretrained:
-        return pretrained_folder(str(args.run), args.protocol)
-    if args.protocol is not None:
-        raise ValueError("--protocol goes with --pretrained only; a run has its own")
-    if str(args.run) in family_names() and not args.run.exists():
-        raise FileNotFoundError(
-            f"there is no run folder {args.run}; 'metarl record {args.run} --pretrained' films a policy that ships"
-        )
-    return args.run
 
 
 def _default_out(loaded: LoadedRun, slug: str, pretrained: bool) -> Path:
