@@ -19,6 +19,8 @@ COMMANDS = {
     "baseline": "train an oracle or a pretrained policy to compare with",
     "adapt": "adapt a trained run to one task and save the policy",
     "export": "a policy as a file for Stable-Baselines3, ONNX or PyTorch",
+    "push": "share a policy: a folder or the Hugging Face hub",
+    "pull": "fetch a shared policy",
     "record": "video of the policy before and after adaptation",
     "report": "runs as one HTML page: curves, videos, results",
     "list": "environments, their tasks, presets and pretrained policies",
