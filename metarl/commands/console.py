@@ -21,7 +21,10 @@ BURST: dict[Mode, float] = {"terminal": 1, "notebook": 1, "log": 10}
 
 
 def mode_of(stream: Any) -> Mode:
-    """Of a text stream. terminal: a line can be overwritten. notebook: the same, by a carriage return only. log: a file or a pipe."""
+    """Of a text stream.
+
+    terminal: a line can be overwritten. notebook: the same, by a carriage return only. log: a file or a pipe.
+    """
     if type(stream).__module__.partition(".")[0] == "ipykernel":
         return "notebook"
     try:
