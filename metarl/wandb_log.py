@@ -40,7 +40,7 @@ class WandbLog:
                 project=self._project,
                 name=run.path.name,
                 id=known,
-                # There is nothing to ask when offline; `wandb sync --append` joins the parts.
+                # Offline there is nobody to ask for the part before.
                 resume="allow" if known and os.environ.get("WANDB_MODE") != "offline" else None,
                 dir=run.path,
                 config=config_to_dict(config),

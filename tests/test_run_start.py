@@ -164,7 +164,10 @@ def test_before_the_first_iteration_the_policy_is_the_given_one(
     """Interrupted in its first iteration, the run has a checkpoint, whose policy acts as the PPO does."""
     model, env, path = ppo
 
+    had_checkpoint = []
+
     def interrupt(*_: object) -> None:
+        had_checkpoint.append((tmp_path / "run" / "checkpoint.pt").exists())
         raise KeyboardInterrupt
 
     monkeypatch.setattr("metarl.train.meta_iteration", interrupt)
@@ -172,6 +175,7 @@ def test_before_the_first_iteration_the_policy_is_the_given_one(
 
     argv = ["train", "point-nav", *SMALL, "--init", path, "--init-scaling", path.parent / "scaling.pkl"]
     assert main([str(a) for a in [*argv, "--out", tmp_path / "run"]]) == 130
+    assert had_checkpoint == [True], "a kill in the first iteration would lose the start"
     network, theta = gaussian_mlp_from_sb3(model.policy, env)
     state = load_checkpoint(tmp_path / "run" / "checkpoint.pt", "point-nav", "modern", network.layout.size)
     assert state.iteration == 0
