@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
@@ -23,9 +24,9 @@ class ImageSet:
 
     images: UInt8[Tensor, "image channel height width"]
     """0 ... 255. After `subset`, also images of classes that are not in the set."""
-    first: Int[Tensor, character]
+    first: Int[Tensor, " character"]
     """Row of images where a class begins."""
-    count: Int[Tensor, character]
+    count: Int[Tensor, " character"]
     """Images of a class, from `first` on; at least 1."""
     names: tuple[str, ...]
     """Name of each class, such as "Latin/character01"; no two are equal."""
@@ -129,7 +130,20 @@ class FewShotData:
     """Classes to report results on."""
 
 
-def join_classes(classes: Sequence[UInt8[Tensor, "_ channel height width"]], names: Sequence[str]) -> ImageSet:
-    """A set from one tensor of images for each class, without groups; copies the images."""
-    count = torch.tensor([len(images) for images in classes])
-    return ImageSet(torch.cat(list(classes)), count.cumsum(0) - count, count, tuple(names), ("",) * len(names))
+def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
+    """One set of the classes of several, which must have images of one shape; copies the images.
+
+    Raises ValueError if shapes or rotations differ, or two classes have one name.
+    """
+    shapes, rotations = {s.shape for s in sets}, {s.rotations for s in sets}
+    if len(shapes) != 1 or len(rotations) != 1:
+        raise ValueError(f"sets with images of shapes {sorted(shapes)}, rotations {sorted(rotations)} cannot be joined")
+    starts = np.cumsum([0] + [len(s.images) for s in sets[:-1]]).tolist()
+    return ImageSet(
+        torch.cat([s.images for s in sets]),
+        torch.cat([s.first + start for s, start in zip(sets, starts, strict=True)]),
+        torch.cat([s.count for s in sets]),
+        tuple(name for s in sets for name in s.names),
+        tuple(group for s in sets for group in s.groups),
+        rotations.pop(),
+    )

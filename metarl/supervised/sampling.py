@@ -28,7 +28,7 @@ class EpisodeSpec:
     query: int
     """Query images of a class."""
     within_group: bool = False
-    """All classes of a task are of one group, such as one alphabet; each group with enough classes is equally likely."""
+    """All classes of a task are of one group, such as one alphabet; each with enough of them is equally likely."""
 
     def __post_init__(self) -> None:
         for name, least in (("way", 2), ("shot", 1), ("query", 1)):
@@ -118,7 +118,7 @@ class LabelledSampler:
 
 
 def fetch(
-    image_set: ImageSet, rows: Int[Tensor, image], turns: Int[Tensor, image] | None = None
+    image_set: ImageSet, rows: Int[Tensor, " image"], turns: Int[Tensor, " image"] | None = None
 ) -> Float[Tensor, "image channel height width"]:
     """Images by row, in [0, 1], each turned counter-clockwise by 90 degrees times its entry of turns."""
     pixels = image_set.images.index_select(0, rows.to(image_set.images.device))
@@ -155,7 +155,7 @@ def _check_images(image_set: ImageSet, spec: EpisodeSpec) -> None:
 
 
 def _group_members(image_set: ImageSet, spec: EpisodeSpec) -> Tensor | None:
-    """[group, class]: which classes are of a group, for groups that have enough of them; None if groups are not asked."""
+    """[group, class]: which classes are of a group, for groups with enough of them; None if not asked for."""
     if not spec.within_group:
         return None
     sizes = {group: image_set.groups.count(group) for group in dict.fromkeys(image_set.groups)}

@@ -27,9 +27,9 @@ X = (-5.0, 5.0)
 class Sinusoids:
     """The true functions of a batch of tasks: what an oracle knows."""
 
-    amplitude: Float[Tensor, task]
+    amplitude: Float[Tensor, " task"]
     """Within AMPLITUDE."""
-    phase: Float[Tensor, task]
+    phase: Float[Tensor, " task"]
     """Within PHASE (rad)."""
 
     def __call__(self, x: Float[Tensor, "#task example 1"]) -> Float[Tensor, "task example 1"]:
