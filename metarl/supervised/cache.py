@@ -60,11 +60,12 @@ def cached_images(facts: object, build: Callable[[], ImageSet], folder: Path | N
 
 def _read(path: Path) -> ImageSet | None:
     try:
-        with np.load(path, allow_pickle=False) as file:  # a zip, whose checksums are compared
+        # Reading a part of this zip compares its checksum. numpy leaves a damaged file open that it opened itself.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             images, first, count = (torch.from_numpy(file[key]) for key in ("images", "first", "count"))
             names, groups = (tuple(file[key].tolist()) for key in ("names", "groups"))
         return ImageSet(images, first, count, names, groups)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile):
         return None
 
 

@@ -120,15 +120,17 @@ def modified_hausdorff(
     Each set is centred on its mean first. Inked are pixels above one half. ValueError for an image without ink.
     Source: Dubuisson and Jain 1994, ICPR, pages 566-568; centred as in brendenlake/omniglot's demo_classification.py.
     """
-    known = [_ink(image) for image in training]
-    return torch.tensor([int(_hausdorff_distances(_ink(image), known).argmin()) for image in test])
+    known, asked = ([_ink(image) for image in images] for images in (training, test))
+    distances = [[modified_hausdorff_distance(a, b) for b in known] for a in asked]
+    return torch.tensor(distances).argmin(1)
 
 
-def _hausdorff_distances(a: Float[Tensor, "n 2"], known: Sequence[Tensor]) -> Float[Tensor, " way"]:
-    """Distance of one set of points to each of the known ones, [points, 2]."""
-    # One matrix for all of them: 400 small ones per run take several times as long.
-    by_set = torch.cdist(a, torch.cat(list(known))).split([len(b) for b in known], dim=1)
-    return torch.stack([torch.maximum(d.amin(1).mean(), d.amin(0).mean()) for d in by_set])
+def modified_hausdorff_distance(a: Float[Tensor, "n 2"], b: Float[Tensor, "m 2"]) -> float:
+    """The distance of two sets of points, as they lie (pixels)."""
+    # Roots of the smallest only: several times as fast as torch.cdist, whose fast form is inexact for near points.
+    squared = (a[:, None, 0] - b[:, 0]).square_().add_((a[:, None, 1] - b[:, 1]).square_())
+    nearest = [squared.amin(dim).sqrt().mean().item() for dim in (1, 0)]
+    return max(nearest)
 
 
 def _ink(image: Float[Tensor, "channel height width"]) -> Float[Tensor, "n 2"]:
