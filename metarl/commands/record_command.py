@@ -13,7 +13,8 @@ import torch
 import tyro
 
 from metarl.commands.adapt_command import adapt_run, check_adaptation, task_slug
-from metarl.commands.loading import LoadedRun, check_least, check_writable, load_run
+from metarl.commands.checks import check_least, check_writable
+from metarl.commands.loading import LoadedRun, load_run
 from metarl.commands.parsing import parse_args
 from metarl.envs import ProtocolName, Tasks, family_names
 from metarl.pretrained import pretrained_folder
