@@ -106,7 +106,14 @@ def meta_iteration(
         with watch("rollout"):
             rollout = collector.collect(params, tasks, seed_for(config.seed, purpose, it, j))
         with watch("advantages"):
-            batches = task_batches(rollout, algo.discount, algo.gae_lambda, workers)
+            batches = task_batches(
+                rollout,
+                algo.discount,
+                algo.gae_lambda,
+                workers,
+                advantages=algo.advantages,
+                baseline=algo.baseline,
+            )
         returns.append(float(rollout.episode_return.mean()))
         lengths.append(float(rollout.valid.sum(-1).float().mean()))
         n_steps += rollout.n_steps

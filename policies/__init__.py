@@ -1,6 +1,6 @@
 """Policies with functional, per-task parameters, and the value baseline. Needs torch only."""
 
-from .baseline import baseline_features, ridge_baseline
+from .baseline import baseline_features, cross_fitted_baseline, ridge_baseline
 from .closed_form import ClosedFormMLP, ClosedFormSurrogate, Surrogate
 from .distributions import gaussian_entropy, gaussian_kl, gaussian_log_prob
 from .gaussian_mlp import Activation, GaussianMLP
@@ -19,6 +19,7 @@ __all__ = [
     "Surrogate",
     "actor_from_distribution",
     "baseline_features",
+    "cross_fitted_baseline",
     "gaussian_entropy",
     "gaussian_kl",
     "gaussian_log_prob",
