@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,7 @@ PART = "embedding"
 """The part of a learner's parameters that the embedding owns."""
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """What the embedding needs of a network."""
 

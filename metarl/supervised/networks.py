@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -25,6 +25,7 @@ Params = Tensor | Mapping[str, Tensor]
 """A network's parameters: the flat vector, (P,) or (task, P), or its entries by name, each with a task axis or not."""
 
 
+@runtime_checkable
 class Network(Protocol):
     """A backbone and, unless outputs is None, a linear head."""
 

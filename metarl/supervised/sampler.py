@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
 from .episodes import Episodes, Problem
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Batches of tasks, such as `SinusoidSampler` and `ImageSampler`."""
 

@@ -28,7 +28,7 @@ class EpisodeSpec:
     query: int
     """Query images of a class."""
     within_group: bool = False
-    """All classes of a task are of one group, such as one alphabet; each group with enough classes is equally likely."""
+    """All classes of a task are of one group, such as an alphabet; groups with enough classes are equally likely."""
 
     def __post_init__(self) -> None:
         for name, least in (("way", 2), ("shot", 1), ("query", 1)):
@@ -155,7 +155,7 @@ def _check_images(image_set: ImageSet, spec: EpisodeSpec) -> None:
 
 
 def _group_members(image_set: ImageSet, spec: EpisodeSpec) -> Tensor | None:
-    """[group, class]: which classes are of a group, for groups that have enough of them; None if groups are not asked."""
+    """[group, class]: which classes are of a group, for groups with enough of them; None if groups are not asked."""
     if not spec.within_group:
         return None
     sizes = {group: image_set.groups.count(group) for group in dict.fromkeys(image_set.groups)}
