@@ -53,9 +53,9 @@ def test_every_mode_and_size_becomes_the_format(mode: str, channels: int):
 
 
 def test_deep_grey_is_scaled_and_glass_is_white():
-    deep = Image.fromarray(np.array([[0, 65535], [257, 25700]], dtype=np.uint16))
+    deep = Image.fromarray(np.array([[0, 65535], [257, 65280]], dtype=np.uint16))
     glass = Image.new("RGBA", (2, 2), (0, 0, 0, 0))
-    for image, expected in ((deep, [0, 255, 1, 100]), (glass, [255] * 4)):
+    for image, expected in ((deep, [0, 255, 1, 254]), (glass, [255] * 4)):
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         assert decode(buffer.getvalue(), "x", ImageFormat(2, 1)).flatten().tolist() == expected
@@ -176,6 +176,24 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_only(tmp_path: Path):
     with pytest.warns(UserWarning, match="could not be kept in .*METARL_DATA names another folder"):
         data = image_folder(path, GREY, cache=tmp_path / "file" / "cache")
     assert len(data.train.names) == 4
+
+
+def test_a_disk_that_fills_up_leaves_no_part_of_a_cache(tmp_path: Path):
+    """A limit on the size of files stops a write in the middle, as a full disk does."""
+    write_files(tmp_path / "set", class_files([f"c{i}" for i in range(6)]))
+    script = (
+        "import pathlib, resource, signal, sys\n"
+        "from metarl.supervised.image_folder import image_folder\n"
+        "from metarl.supervised.image_files import ImageFormat\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "root = pathlib.Path(sys.argv[1])\n"
+        "print(image_folder(root / 'set', ImageFormat(64, 1), cache=root / 'cache').train.n_images)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "8\n"), done.stderr
+    assert "UserWarning: the decoded images could not be kept" in done.stderr
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_no_cache_is_written_where_none_is_asked_for(tmp_path: Path):

@@ -30,13 +30,11 @@ class Source:
         """Names of image files."""
         return [name for name in self.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
 
-    def classes(self, below: str = "") -> Classes:
-        """Image files by the folder that they stand in, named relative to the folder `below`."""
+    def classes(self) -> Classes:
+        """Image files by the folder that they stand in; "." is the source itself."""
         out: Classes = {}
         for name in self.images:
-            folder = PurePosixPath(name).parent
-            if below in ("", *(str(p) for p in (folder, *folder.parents))):
-                out.setdefault(str(folder.relative_to(below) if below else folder), []).append(name)
+            out.setdefault(str(PurePosixPath(name).parent), []).append(name)
         return out
 
 

@@ -65,8 +65,9 @@ def _write_run(
     chosen = [by_drawer(characters[i]) for i in rng.choice(len(characters), way, replace=False)]
     drawers = sorted(set.intersection(*(set(files) for files in chosen)))
     if len(drawers) < 2:
+        alphabet = characters[0][0].split("/")[-3]
         raise ValueError(
-            f"the characters of {characters[0][0].split('/')[-3]} in {source.path} share fewer than 2 drawers"
+            f"no two people drew all of {way} characters of {alphabet} in {source.path}; restore the files"
         )
     teacher, pupil = rng.choice(drawers, 2, replace=False)
     test_order = rng.permutation(way)

@@ -126,7 +126,7 @@ def fetch(
         turns = turns.to(pixels.device)
         for turn in range(1, image_set.rotations):
             (turned,) = torch.where(turns == turn)
-            pixels[turned] = torch.rot90(pixels[turned], turn, (2, 3))
+            pixels.index_copy_(0, turned, torch.rot90(pixels.index_select(0, turned), turn, (2, 3)))
     return pixels.to(torch.float32).div_(255)
 
 
