@@ -30,19 +30,20 @@ class Moments:
     """Biased: divided by the number of rows."""
 
 
-def moments_of(x: Float[Tensor, "task row channel"]) -> Moments:
-    """Mean and biased variance of each task's rows (examples and positions), per channel."""
-    mean = x.mean(1)
-    return Moments(mean, (x - mean.unsqueeze(1)).square().mean(1))
+def moments_of(x: Float[Tensor, "task row channel *position"]) -> Moments:
+    """Mean and biased variance of each task's rows (and positions, of images), per channel."""
+    axes = (1, *range(3, x.dim()))
+    mean = x.mean(axes)
+    return Moments(mean, (x - channelwise(mean.detach(), x)).square().mean(axes))
 
 
 def batch_norm(
-    x: Float[Tensor, "task row channel"],
-    shift: Float[Tensor, "*task channel"],
-    scale: Float[Tensor, "*task channel"] | None = None,
+    x: Float[Tensor, "task row channel *position"],
+    shift: Float[Tensor, "*per channel"],
+    scale: Float[Tensor, "*each channel"] | None = None,
     moments: Moments | None = None,
     eps: float = EPSILON,
-) -> tuple[Float[Tensor, "task row channel"], Moments]:
+) -> tuple[Float[Tensor, "task row channel *position"], Moments]:
     """The normalised rows, and the moments they were normalised with: x's own where none are given.
 
     shift, scale and moments have a task axis or are shared by all tasks. Differentiable any number of times.
@@ -51,4 +52,9 @@ def batch_norm(
     factor = (used.variance + eps).rsqrt()
     if scale is not None:
         factor = factor * scale
-    return (x - used.mean.unsqueeze(-2)) * factor.unsqueeze(-2) + shift.unsqueeze(-2), used
+    return (x - channelwise(used.mean, x)) * channelwise(factor, x) + channelwise(shift, x), used
+
+
+def channelwise(value: Tensor, like: Tensor) -> Tensor:
+    """(task, channel) or (channel,) with the axes that make it broadcast over the rows and positions of like."""
+    return value.reshape(*value.shape[:-1], 1, value.shape[-1], *(1,) * (like.dim() - 3))

@@ -28,6 +28,7 @@ from .learner import MetaGradient, MetaParams
 from .lstm import LSTMCell, LSTMState
 from .naming import named, part_of
 from .objective import differentiate, mean_query_loss, refuse_steps
+from .sequence import shuffled_support
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,15 @@ class MatchingNetwork:
         return self._log_probabilities(adapted, features)
 
     def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
+        # Only a context depends on the order of the support set.
+        shuffled = shuffled_support(episodes, progress) if self.context_steps else episodes
+
         def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
-            embedded = self.embedding.episodes(params, episodes)
+            embedded = self.embedding.episodes(params, shuffled)
             keys = self._support_embedding(params, embedded.support)
-            memory = Memory(params, (), keys, episodes.support.y)
+            memory = Memory(params, (), keys, shuffled.support.y)
             logits = self._log_probabilities(memory, embedded.query)
-            return mean_query_loss(logits, episodes.query.y), embedded.replaced
+            return mean_query_loss(logits, shuffled.query.y), embedded.replaced
 
         return differentiate(objective, params)
 

@@ -70,8 +70,8 @@ class Network(Protocol):
 
 def linear(
     x: Float[Tensor, "task row fan_in"],
-    weight: Float[Tensor, "*task fan_in fan_out"],
-    bias: Float[Tensor, "*task fan_out"],
+    weight: Float[Tensor, "*per fan_in fan_out"],
+    bias: Float[Tensor, "*each fan_out"],
 ) -> Float[Tensor, "task row fan_out"]:
     """x @ weight + bias with weights of all tasks, or one for each."""
     if weight.dim() == 3:

@@ -1,0 +1,163 @@
+"""Memory-augmented neural network: an LSTM controller that stores what it reads in an external memory.
+
+  h_t, c_t = LSTM([f(x_t), y_tm1, r_tm1], h_tm1, c_tm1)
+  keys k = tanh(W_k h_t + b_k) and gates a = W_a h_t + b_a of each head; the memory's step gives r_t
+  output = W [h_t, r_t] + b
+
+A query is asked after the whole support set: the controller takes one step with [f(x), y_T, r_T], reads, and answers;
+nothing is written, so queries do not see one another. The memory is each task's own and starts empty.
+Source: Santoro et al. 2016, "Meta-learning with memory-augmented neural networks", https://arxiv.org/abs/1605.06065,
+section 3 and appendix; the memory's equations are in `least_recently_used`.
+Differs: the loss is that of the queries after the whole support set, not of each element of the sequence.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from .embedding import Context, Embedding
+from .episodes import Episodes, Examples, Problem
+from .learner import MetaGradient, MetaParams
+from .least_recently_used import MemoryState, empty_memory, read_weights, step
+from .lstm import LSTMCell, LSTMState
+from .naming import named, part_of
+from .objective import differentiate, mean_query_loss, refuse_steps
+from .sequence import label_codes, shuffled_support
+
+
+@dataclass(frozen=True)
+class ReadSupport:
+    """What the network carries after a support set."""
+
+    params: MetaParams
+    context: Context
+    state: LSTMState
+    """(task, hidden)."""
+    memory: MemoryState
+    reading: Float[Tensor, "task read"]
+    """r_T, of all heads."""
+    last_label: Float[Tensor, "task out"]
+    """y_T."""
+
+
+@dataclass(frozen=True)
+class MemoryAugmentedNetwork:
+    """Few-shot learner for classes and for regression; the number of outputs is fixed."""
+
+    problem: Problem
+    embedding: Embedding
+    hidden: int = 200
+    """Entries of the controller's state. Default: the paper's."""
+    places: int = 128
+    """Places of the memory. Default: the paper's."""
+    word: int = 40
+    """Entries of a place. Default: the paper's."""
+    heads: int = 4
+    """Heads that read and write. Default: the paper's."""
+    decay: float = 0.99
+    """Of the usage weights, a step. Default: the paper's."""
+    learned_strength: bool = False
+    """Heads choose how sharply they read, 1 + softplus(W_b h + b_b); else 1, as in the paper."""
+    shuffle: bool = True
+    """Read support sets in random order in meta-training."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.heads <= self.places:
+            raise ValueError(f"heads {self.heads} must be between 1 and the number of places, {self.places}")
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay {self.decay} must be at least 0 and below 1")
+
+    @cached_property
+    def _cell(self) -> LSTMCell:
+        inputs = self.embedding.feature_dim + self.problem.outputs + self.heads * self.word
+        return LSTMCell(inputs, self.hidden)
+
+    @cached_property
+    def _widths(self) -> tuple[int, int, int]:
+        """Outputs of the controller to the memory: keys, gates, strengths."""
+        return self.heads * self.word, self.heads, self.heads if self.learned_strength else 0
+
+    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
+        params = self.embedding.init(generator) | named("controller", self._cell.init(generator))
+        for name, n_in, n_out in (
+            ("heads", self.hidden, sum(self._widths)),
+            ("output", self.hidden + self.heads * self.word, self.problem.outputs),
+        ):
+            weight = (2 * torch.rand(n_in, n_out, generator=generator) - 1) / math.sqrt(n_in)
+            params |= {f"{name}.weight": weight, f"{name}.bias": torch.zeros(n_out)}
+        return params
+
+    def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> ReadSupport:
+        refuse_steps(steps, "a memory-augmented network")
+        features, context = self.embedding.support(params, support.x)
+        return self._read(params, context, features, support)
+
+    def predict(
+        self, adapted: ReadSupport, query_x: Float[Tensor, "task query *input"]
+    ) -> Float[Tensor, "task query out"]:
+        return self._answer(adapted, self.embedding.query(adapted.params, query_x, adapted.context))
+
+    def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
+        if self.shuffle:
+            episodes = shuffled_support(episodes, progress)
+
+        def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
+            embedded = self.embedding.episodes(params, episodes)
+            read = self._read(params, (), embedded.support, episodes.support)
+            prediction = self._answer(read, embedded.query)
+            return mean_query_loss(prediction, episodes.query.y), embedded.replaced
+
+        return differentiate(objective, params)
+
+    def _read(
+        self,
+        params: MetaParams,
+        context: Context,
+        features: Float[Tensor, "task support feature"],
+        support: Examples,
+    ) -> ReadSupport:
+        codes = label_codes(support.y, self.problem.outputs, features)
+        controller = part_of(params, "controller")
+        state = self._cell.start((len(features),), features)
+        memory = empty_memory(len(features), self.places, self.word, self.heads, features)
+        reading = features.new_zeros(len(features), self.heads * self.word)
+        label = torch.zeros_like(codes[:, 0])
+        for t in range(features.shape[1]):
+            state = self._cell.step(controller, torch.cat((features[:, t], label, reading), dim=-1), state)
+            keys, gates, strengths = self._heads(params, state.hidden)
+            memory, words = step(memory, keys, gates, strengths, self.decay)
+            reading, label = words.flatten(1), codes[:, t]
+        return ReadSupport(params, context, state, memory, reading, label)
+
+    def _answer(
+        self, read: ReadSupport, features: Float[Tensor, "task query feature"]
+    ) -> Float[Tensor, "task query out"]:
+        tasks, queries = features.shape[:2]
+        label, reading, hidden, cell = (
+            value.unsqueeze(1).expand(-1, queries, -1)
+            for value in (read.last_label, read.reading, read.state.hidden, read.state.cell)
+        )
+        inputs = torch.cat((features, label, reading), dim=-1)
+        hidden = self._cell.step(part_of(read.params, "controller"), inputs, LSTMState(hidden, cell)).hidden
+        keys, _, strengths = self._heads(read.params, hidden)
+        weights = read_weights(
+            keys.flatten(1, 2), None if strengths is None else strengths.flatten(1), read.memory.content
+        )
+        words = (weights @ read.memory.content).reshape(tasks, queries, -1)
+        return torch.cat((hidden, words), dim=-1) @ read.params["output.weight"] + read.params["output.bias"]
+
+    def _heads(
+        self, params: MetaParams, hidden: Float[Tensor, "*batch hidden"]
+    ) -> tuple[Float[Tensor, "*batch head word"], Float[Tensor, "*batch head"], Float[Tensor, "*batch head"] | None]:
+        """Keys, gates and strengths that the controller emits."""
+        out = hidden @ params["heads.weight"] + params["heads.bias"]
+        keys, gates, strengths = out.split(self._widths, dim=-1)
+        keys = torch.tanh(keys).unflatten(-1, (self.heads, self.word))
+        return keys, gates, 1 + softplus(strengths) if self.learned_strength else None

@@ -1,0 +1,149 @@
+"""Relation networks: a learned module compares a query with each class.
+
+  class k: the sum of its examples' features (section 3.2; for one shot, the example's own)
+  relation r_k = sigmoid(g([features of class k, features of the query]))           (equation 1)
+  loss = mean over queries and classes of (r_k - 1[class of the query is k])^2      (equation 2)
+g on feature maps (channel, height, width): two 3 x 3 convolutions with ReLU, each followed by 2 x 2 max-pooling where
+the map is at least 2 x 2, then a layer of 8 units with ReLU and one output. On feature vectors, two layers instead.
+
+Logits are g without the sigmoid, which does not change the order of classes.
+Differs: no batch norm in g; features come from the shared embedding, whose maps are smaller than the paper's (2 x 2
+from 28 x 28 pixels with four strides of 2).
+Source: Sung et al. 2018, "Learning to compare: relation network for few-shot learning",
+https://arxiv.org/abs/1711.06025
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from .embedding import Context, Embedding
+from .episodes import Episodes, Examples
+from .labels import class_sums, count_ways, one_hot, require_examples
+from .learner import MetaGradient, MetaParams
+from .naming import named, part_of
+from .objective import differentiate, mean_query_loss, refuse_steps
+
+Loss = Literal["mse", "cross-entropy"]
+
+
+@dataclass(frozen=True)
+class ClassFeatures:
+    """A support set, embedded and summed over the shots of each class."""
+
+    params: MetaParams
+    context: Context
+    features: Float[Tensor, "task way feature"]
+
+
+@dataclass(frozen=True)
+class RelationNetwork:
+    """Few-shot classifier; the number of classes is the episode's."""
+
+    embedding: Embedding
+    map_shape: tuple[int, int, int] | None = None
+    """(channel, height, width) of the embedding's features where they are a flattened map, else None."""
+    filters: int = 64
+    """Of the module's convolutions, or units of its layers on vectors. Default: the paper's."""
+    units: int = 8
+    """Of its hidden layer. Default: the paper's."""
+    loss: Loss = "mse"
+    """The paper's squared error to one-hot targets, or cross-entropy over the classes."""
+
+    def __post_init__(self) -> None:
+        if self.loss not in ("mse", "cross-entropy"):
+            raise ValueError(f"unknown loss {self.loss!r}; allowed: mse, cross-entropy")
+        if self.map_shape is not None and math.prod(self.map_shape) != self.embedding.feature_dim:
+            raise ValueError(
+                f"map_shape {self.map_shape} has {math.prod(self.map_shape)} entries, the embedding's features have "
+                f"{self.embedding.feature_dim}; give the shape of its last map, or None for vectors"
+            )
+
+    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Kaiming-uniform weights (He et al. 2015), zero biases."""
+        if self.map_shape is None:
+            shapes: list[tuple[int, ...]] = [
+                (2 * self.embedding.feature_dim, self.filters),
+                (self.filters, self.filters),
+            ]
+            width = self.filters
+        else:
+            channels, height, width = self.map_shape
+            shapes = [(self.filters, 2 * channels, 3, 3), (self.filters, self.filters, 3, 3)]
+            for _ in range(2):
+                height, width = (height // 2, width // 2) if min(height, width) > 1 else (height, width)
+            width *= height * self.filters
+        module = {}
+        for i, shape in enumerate([*shapes, (width, self.units), (self.units, 1)]):
+            fan_in, fan_out = (math.prod(shape[1:]), shape[0]) if len(shape) == 4 else shape
+            module[f"{i}.weight"] = (2 * torch.rand(shape, generator=generator) - 1) * math.sqrt(6 / fan_in)
+            module[f"{i}.bias"] = torch.zeros(fan_out)
+        # The output starts small, where the sigmoid is not saturated.
+        module["3.weight"] = module["3.weight"] * 0.1
+        return self.embedding.init(generator) | named("relation", module)
+
+    def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> ClassFeatures:
+        refuse_steps(steps, "a relation network")
+        features, context = self.embedding.support(params, support.x)
+        return ClassFeatures(params, context, sums_of_classes(features, support.y))
+
+    def predict(
+        self, adapted: ClassFeatures, query_x: Float[Tensor, "task query *input"]
+    ) -> Float[Tensor, "task query way"]:
+        """Relations before the sigmoid."""
+        features = self.embedding.query(adapted.params, query_x, adapted.context)
+        return self._relations(adapted.params, features, adapted.features)
+
+    def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
+        def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
+            embedded = self.embedding.episodes(params, episodes)
+            classes = sums_of_classes(embedded.support, episodes.support.y)
+            logits = self._relations(params, embedded.query, classes)
+            if self.loss == "cross-entropy":
+                return mean_query_loss(logits, episodes.query.y), embedded.replaced
+            target = one_hot(episodes.query.y, logits.shape[2], logits)
+            return (torch.sigmoid(logits) - target).square().mean(), embedded.replaced
+
+        return differentiate(objective, params)
+
+    def _relations(
+        self,
+        params: MetaParams,
+        query: Float[Tensor, "task query feature"],
+        classes: Float[Tensor, "task way feature"],
+    ) -> Float[Tensor, "task query way"]:
+        """g of each pair."""
+        tasks, queries, way = len(query), query.shape[1], classes.shape[1]
+        shape = (-1,) if self.map_shape is None else self.map_shape
+        a = classes.unflatten(2, shape).unsqueeze(1).expand(-1, queries, *[-1] * (len(shape) + 1))
+        b = query.unflatten(2, shape).unsqueeze(2).expand(-1, -1, way, *[-1] * len(shape))
+        pairs = torch.cat((a, b), dim=3).flatten(0, 2)
+        return self._module(part_of(params, "relation"), pairs).reshape(tasks, queries, way)
+
+    def _module(self, params: Mapping[str, Tensor], h: Tensor) -> Float[Tensor, "pair 1"]:
+        for i in (0, 1):
+            weight, bias = params[f"{i}.weight"], params[f"{i}.bias"]
+            if self.map_shape is None:
+                h = torch.relu(h @ weight + bias)
+            else:
+                h = torch.relu(functional.conv2d(h, weight, bias, padding=1))
+                h = functional.max_pool2d(h, 2) if min(h.shape[2:]) > 1 else h
+        h = torch.relu(h.flatten(1) @ params["2.weight"] + params["2.bias"])
+        return h @ params["3.weight"] + params["3.bias"]
+
+
+def sums_of_classes(
+    features: Float[Tensor, "task support feature"], y: Int[Tensor, "task support"]
+) -> Float[Tensor, "task way feature"]:
+    """Sum over the examples of each class."""
+    membership = one_hot(y, count_ways(y), features)
+    require_examples(membership.sum(1))
+    return class_sums(features, membership)
