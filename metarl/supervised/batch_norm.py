@@ -34,7 +34,7 @@ def moments_of(x: Float[Tensor, "task row channel *position"]) -> Moments:
     """Mean and biased variance of each task's rows (and positions, of images), per channel."""
     axes = (1, *range(3, x.dim()))
     mean = x.mean(axes)
-    return Moments(mean, (x - channelwise(mean.detach(), x)).square().mean(axes))
+    return Moments(mean, (x - channelwise(mean, x)).square().mean(axes))
 
 
 def batch_norm(
