@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from .registry import family_class, family_names, make_family, register
 
 if TYPE_CHECKING:
-    from .family import PROTOCOLS, Family, Marker, ProtocolName, State
+    from .dynamics import task_model
+    from .family import Family, Marker, State
     from .gym_env import MetaEnv
     from .sb3_vec_env import MetaSB3VecEnv
-    from .simulator import Simulator, Step
+    from .simulator import Simulator
     from .spec import EnvSpec
+    from .task_family import PROTOCOLS, ProtocolName, RowSimulator, Step, TaskFamily
     from .tasks import (
         ChoiceTasks,
         ContinuousTasks,
@@ -30,15 +32,18 @@ if TYPE_CHECKING:
     from .vec_env import MetaVectorEnv
 
 _MODULE_OF = {
-    "PROTOCOLS": "family",
+    "PROTOCOLS": "task_family",
     "Family": "family",
     "Marker": "family",
-    "ProtocolName": "family",
+    "ProtocolName": "task_family",
     "State": "family",
     "MetaEnv": "gym_env",
     "MetaSB3VecEnv": "sb3_vec_env",
     "Simulator": "simulator",
-    "Step": "simulator",
+    "Step": "task_family",
+    "RowSimulator": "task_family",
+    "TaskFamily": "task_family",
+    "task_model": "dynamics",
     "EnvSpec": "spec",
     "ChoiceTasks": "tasks",
     "ContinuousTasks": "tasks",
@@ -63,17 +68,20 @@ __all__ = [
     "MetaSB3VecEnv",
     "MetaVectorEnv",
     "ProtocolName",
+    "RowSimulator",
     "Simulator",
     "Split",
     "State",
     "Step",
     "TaskDistribution",
+    "TaskFamily",
     "Tasks",
     "family_class",
     "family_names",
     "forward_backward",
     "make_family",
     "register",
+    "task_model",
     "uniform_arc",
     "uniform_box",
     "uniform_disc",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 from .registration import register_with_gymnasium
 
 if TYPE_CHECKING:
-    from .family import Family, ProtocolName
+    from .family import Family
+    from .task_family import ProtocolName
 
 # Built-in families by the module that defines them, so that listing names imports no MuJoCo and compiles no model.
 _FAMILIES: dict[str, str | type[Family]] = {
@@ -20,6 +21,11 @@ _FAMILIES: dict[str, str | type[Family]] = {
     "ant-dir-2d": "ant:AntDir2D",
     "ant-vel": "ant:AntVel",
     "ant-goal": "ant:AntGoal",
+    "ant-crippled": "ant_crippled:AntCrippled",
+    "half-cheetah-params": "planar_params:HalfCheetahParams",
+    "walker-params": "planar_params:WalkerParams",
+    "hopper-params": "planar_params:HopperParams",
+    "humanoid-dir": "humanoid:HumanoidDir",
     "point-nav": "point:PointNav",
     "point-nav-sparse": "point:PointNavSparse",
 }

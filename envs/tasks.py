@@ -82,6 +82,8 @@ class ContinuousTasks:
     support: str
     """The support in words, for error messages: "0 to 2 m/s"."""
     cells: int = 50
+    named: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    """(label, goal) pairs that `parse` knows, such as ("nominal", (0, 0))."""
 
     def sample(self, n: int, rng: np.random.Generator, split: Split = "all") -> Tasks:
         _check_sample(n, split)
@@ -101,6 +103,9 @@ class ContinuousTasks:
         return held_out if split == "test" else ~held_out
 
     def parse(self, text: str) -> Tasks:
+        for label, goal in self.named:
+            if text.strip().lower() == label:
+                return Tasks(np.array([goal]))
         return self.validate(_floats(text, self.names))
 
     def validate(self, task: TaskLike) -> Tasks:
@@ -117,18 +122,21 @@ class ChoiceTasks:
     """Finitely many named goals, drawn with equal probability.
 
     A sample of n holds each goal floor(n / c) or ceil(n / c) times in random order: the probabilities are those of
-    independent draws, without their fluctuation in how many tasks of each kind a meta-batch gets. There is nothing
-    to hold out when the family is these few tasks (Finn et al. 2017 test on the training directions too): every
-    split returns all of them, and what is held out is the episodes.
+    independent draws, without their fluctuation in how many tasks of each kind a meta-batch gets. Unless some are
+    named in `held_out`, there is nothing to hold out when the family is these few tasks (Finn et al. 2017 test on the
+    training directions too): every split returns all of them, and what is held out is the episodes.
     """
 
     names: tuple[str, ...]
     choices: tuple[tuple[str, tuple[float, ...]], ...]
     """(label, goal) pairs."""
+    held_out: tuple[str, ...] = ()
+    """Labels that only the test tasks have."""
 
     def sample(self, n: int, rng: np.random.Generator, split: Split = "all") -> Tasks:
         _check_sample(n, split)
-        goals = np.array([goal for _, goal in self.choices])
+        either = split == "all" or not self.held_out
+        goals = np.array([g for label, g in self.choices if either or (label in self.held_out) == (split == "test")])
         order = rng.permutation(len(goals))  # which goals get the remainder is random too
         return Tasks(goals[order[rng.permutation(n) % len(goals)]])
 

@@ -10,7 +10,7 @@ import tyro
 
 from metarl.algorithms.registry import ALGORITHMS
 from metarl.commands.parsing import parse_args
-from metarl.envs import PROTOCOLS, family_class, family_names, make_family
+from metarl.envs import family_class, family_names, make_family
 from metarl.envs.registration import gym_id
 from metarl.presets import PRESETS
 from metarl.pretrained import pretrained_policies
@@ -21,7 +21,7 @@ class Args:
     """List environments, their tasks, algorithms, presets and pretrained policies."""
 
     json: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print JSON, with dimensions in every protocol, and nothing else."""
+    """Print JSON, with dimensions in every protocol that they have, and nothing else."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
         family = make_family(name)
         task = ", ".join(family.tasks.names)
         print(f"  {name:<{width}}  {family.title}; task: {task}")
-        print(f"  {'':<{width}}  gymnasium.make({gym_id(name)!r})")
+        only = "" if len(family.protocols) > 1 else f"; {family.protocols[0]} only"
+        print(f"  {'':<{width}}  gymnasium.make({gym_id(name)!r}){only}")
     print("\nprotocols (--env.protocol)")
     print("  modern    Gymnasium's physics and time step\n  finn2017  the paper's environment")
     print("\nalgorithms (--algorithm)")
@@ -63,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _facts(name: str) -> dict[str, object]:
     protocols = {}
-    for protocol in PROTOCOLS:
+    for protocol in family_class(name).protocols:
         family = make_family(name, protocol)
         spec = family.spec
         protocols[protocol] = {
