@@ -8,7 +8,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .registry import family_class, family_names, make_family, register
+from .registry import (
+    family_class,
+    family_names,
+    import_family,
+    make_family,
+    make_task_family,
+    plugin_problems,
+    register,
+)
 
 if TYPE_CHECKING:
     from .dynamics import task_model
@@ -79,7 +87,10 @@ __all__ = [
     "family_class",
     "family_names",
     "forward_backward",
+    "import_family",
     "make_family",
+    "make_task_family",
+    "plugin_problems",
     "register",
     "task_model",
     "uniform_arc",

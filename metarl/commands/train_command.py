@@ -21,6 +21,7 @@ from metarl.commands.parsing import parse_args
 from metarl.config import TrainConfig, check_algorithm, config_from_dict, nearest
 from metarl.envs import PROTOCOLS
 from metarl.metrics import read_metrics
+from metarl.plugins import import_options
 from metarl.presets import PresetName, preset
 from metarl.runs import RunFolder
 from metarl.train import IterationRecord, resume, train
@@ -123,7 +124,8 @@ def explained_interrupt(path: Path) -> Iterator[None]:
         metrics = path / "metrics.jsonl"
         rows = len(read_metrics(metrics)) if metrics.exists() else 0
         done = f" after {rows} iterations" if rows else ""
-        raise KeyboardInterrupt(f"interrupted{done}; go on with 'metarl train --resume {path}'") from None
+        again = f"metarl train --resume {path}{import_options()}"
+        raise KeyboardInterrupt(f"interrupted{done}; go on with '{again}'") from None
 
 
 def parse(argv: Sequence[str]) -> Args:
@@ -253,7 +255,7 @@ class Progress:
         if self.quiet:
             print(run.path)
         else:
-            print(f"done: {run.path}\nnext: metarl evaluate {run.path}", flush=True)
+            print(f"done: {run.path}\nnext: metarl evaluate {run.path}{import_options()}", flush=True)
         return 0
 
 
