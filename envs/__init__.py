@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .dynamics import task_model
     from .family import Family, Marker, State
     from .gym_env import MetaEnv
+    from .gymnasium_family import GymnasiumFamily
     from .sb3_vec_env import MetaSB3VecEnv
     from .simulator import Simulator
     from .spec import EnvSpec
@@ -46,6 +47,7 @@ _MODULE_OF = {
     "ProtocolName": "task_family",
     "State": "family",
     "MetaEnv": "gym_env",
+    "GymnasiumFamily": "gymnasium_family",
     "MetaSB3VecEnv": "sb3_vec_env",
     "Simulator": "simulator",
     "Step": "task_family",
@@ -71,6 +73,7 @@ __all__ = [
     "ContinuousTasks",
     "EnvSpec",
     "Family",
+    "GymnasiumFamily",
     "Marker",
     "MetaEnv",
     "MetaSB3VecEnv",
