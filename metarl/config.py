@@ -104,6 +104,12 @@ class TrainConfig:
     """Seed of every random number of the run."""
     checkpoint_every: int = 5
     """Iterations between checkpoints; one is also written at the end, on Ctrl-C and on SIGTERM."""
+    init: Annotated[str, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: random weights)")] = ""
+    """Policy to start from: a policy folder, a run, or a zip of Stable-Baselines3's PPO."""
+    init_scaling: Annotated[str, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")] = ""
+    """VecNormalize pickle that the zip was trained under."""
+    init_sha256: Annotated[str, tyro.conf.Suppress] = ""
+    """Checksum of the files to start from, so that a run that is resumed has the same start."""
 
     def __post_init__(self) -> None:
         for name in ("iterations", "meta_batch", "trajectories", "checkpoint_every"):

@@ -65,7 +65,14 @@ def adaptation_path(
             returns.append(rollout.episode_return.mean(1).double().numpy())
             n_diverged += rollout.n_diverged
             if step < n_steps:
-                batches = task_batches(rollout, algo.discount, algo.gae_lambda, workers, advantages=algo.advantages)
+                batches = task_batches(
+                    rollout,
+                    algo.discount,
+                    algo.gae_lambda,
+                    workers,
+                    advantages=algo.advantages,
+                    baseline=algo.baseline,
+                )
                 step_size = meta.step_size if step == 0 else algo.later_lr_ratio * meta.step_size
                 params.append(adapt_tasks(algo, policy, params[-1], batches, step_size, workers))
             if on_step is not None:

@@ -15,6 +15,7 @@ from metarl.policies import (
     GaussianMLP,
     GaussianPolicy,
     Surrogate,
+    cross_fitted_baseline,
     gaussian_kl,
     gaussian_log_prob,
     ridge_baseline,
@@ -25,6 +26,7 @@ from .rollout import Rollout
 from .workers import Workers
 
 AdvantageScale = Literal["standardised", "centred"]
+ValueBaseline = Literal["ridge", "cross-fitted"]
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,17 @@ def task_batches(
     workers: Workers,
     dtype: torch.dtype = torch.float32,
     advantages: AdvantageScale = "standardised",
+    baseline: ValueBaseline = "ridge",
 ) -> list[TaskBatch]:
-    """Per task: ridge baseline, generalised advantages, standardised or centred; the valid steps as a flat batch."""
+    """Per task: value baseline, generalised advantages, standardised or centred; the valid steps as a flat batch."""
     scale = standardised if advantages == "standardised" else centred
+    values = ridge_baseline if baseline == "ridge" else cross_fitted_baseline
     reward = rollout.reward.to(dtype)
     # The recursions over time run for all tasks at once: they are many small steps.
     returns = discounted_returns(reward, discount)
 
     def fit(i: int) -> Tensor:
-        return ridge_baseline(rollout.obs[i], returns[i], rollout.valid[i])
+        return values(rollout.obs[i], returns[i], rollout.valid[i])
 
     value = torch.stack(workers.map(fit, range(len(reward))))
     advantage = generalised_advantages(reward, value, rollout.valid, discount, gae_lambda)

@@ -43,6 +43,10 @@ class RunFolder:
         return self.path / "videos"
 
     @property
+    def board(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
     def evaluation(self) -> Path:
         return self.path / "evaluation.json"
 

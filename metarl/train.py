@@ -27,6 +27,7 @@ from .rollout import Collector
 from .runs import RunFolder, create_run, exclusive, open_run, record_resumption
 from .saved_policy import save_policy
 from .seeding import Purpose, generator_for, seed_for
+from .start import load_start, with_start
 from .stopwatch import Stopwatch
 from .workers import Workers
 
@@ -72,9 +73,15 @@ def make_collector(config: TrainConfig, family: TaskFamily, policy: GaussianPoli
 
 
 def initial_state(config: TrainConfig, family: TaskFamily, workers: Workers) -> TrainState:
-    """The state before the first iteration, with the observation scaling measured if the policy wants it."""
+    """The state before the first iteration.
+
+    With the observation scaling measured if the policy wants it, or that of the policy to start from.
+    """
     policy = config.policy.make(family)
     seed = int(seed_for(config.seed, Purpose.INIT).generate_state(1)[0])
+    if config.init:
+        start, theta = load_start(config, family)
+        return TrainState(0, init_meta_params(config.algo, theta), 0, 0.0, start.normaliser)
     meta = init_meta_params(config.algo, policy.init(torch.Generator().manual_seed(seed)))
     if not config.policy.normalise_obs:
         return TrainState(0, meta, 0, 0.0)
@@ -108,7 +115,14 @@ def meta_iteration(
         with watch("rollout"):
             rollout = collector.collect(params, tasks, seed_for(config.seed, purpose, it, j))
         with watch("advantages"):
-            batches = task_batches(rollout, algo.discount, algo.gae_lambda, workers, advantages=algo.advantages)
+            batches = task_batches(
+                rollout,
+                algo.discount,
+                algo.gae_lambda,
+                workers,
+                advantages=algo.advantages,
+                baseline=algo.baseline,
+            )
         returns.append(float(rollout.episode_return.mean()))
         lengths.append(float(rollout.valid.sum(-1).float().mean()))
         n_steps += rollout.n_steps
@@ -165,6 +179,7 @@ def train(
     """
     workers = Workers(n_threads)
     config.policy.make(config.env.make())  # fail before anything is written
+    config = with_start(config)
     run = create_run(out, config, command)
     with exclusive(run):
         _loop(config, run, None, workers, on_start, on_iteration)
@@ -230,6 +245,8 @@ def _loop(
 
         with MetricsWriter(run.path, state.iteration) as metrics:
             try:
+                if config.init and start is None:
+                    save()  # from here on the run does not need the policy that it started from
                 with closing(make_collector(config, family, policy, workers)) as collector:
                     while state.iteration < config.iterations:
                         after, record = meta_iteration(config, collector, state, workers)

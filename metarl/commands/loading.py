@@ -9,8 +9,9 @@ from typing import Any
 from metarl.algorithms.maml_trpo import MetaParams
 from metarl.checkpoint import TrainState
 from metarl.config import TrainConfig
-from metarl.envs import Family, TaskFamily, Tasks
+from metarl.envs import Family, ProtocolName, TaskFamily, Tasks, family_names
 from metarl.policies import GaussianMLP
+from metarl.pretrained import pretrained_folder
 from metarl.runs import RunFolder, open_run
 from metarl.saved_policy import adaptation_config, load_policy
 from metarl.train import load_state
@@ -55,6 +56,22 @@ def load_run(path: Path) -> LoadedRun:
     state = load_state(run, config)
     family = config.env.make()
     return LoadedRun(run, config, family, config.policy.make(family, state.normaliser), state)
+
+
+def policy_source(path: Path, pretrained: bool, protocol: ProtocolName | None, command: str, does: str) -> Path:
+    """The folder that RUN and --pretrained --protocol name.
+
+    command, does: for an error: its name, and what it does with a policy that ships.
+    """
+    if pretrained:
+        return pretrained_folder(str(path), protocol)
+    if protocol is not None:
+        raise ValueError("--protocol goes with --pretrained only; a run has its own")
+    if str(path) in family_names() and not path.exists():
+        raise FileNotFoundError(
+            f"there is no run folder {path}; 'metarl {command} {path} --pretrained' {does} a policy that ships"
+        )
+    return path
 
 
 def _load_initialisation(path: Path) -> LoadedRun:

@@ -14,17 +14,18 @@ from typing import Annotated, Any
 
 import tyro
 
-from metarl.algorithms.registry import DEFAULT_ALGORITHM, AlgorithmName, algorithm_name
-from metarl.checkpoint import TrainState
+from metarl.algorithms.registry import DEFAULT_ALGORITHM, AlgorithmName
+from metarl.commands.console import Console
 from metarl.commands.loading import check_threads, check_writable
 from metarl.commands.parsing import parse_args
+from metarl.commands.train_progress import LogOptions, observed
 from metarl.config import TrainConfig, check_algorithm, config_from_dict, nearest
 from metarl.envs import PROTOCOLS
 from metarl.metrics import read_metrics
 from metarl.plugins import import_options
 from metarl.presets import PresetName, preset
 from metarl.runs import RunFolder
-from metarl.train import IterationRecord, resume, train
+from metarl.train import resume, train
 
 DEFAULT_ENV = "half-cheetah-dir"
 
@@ -53,7 +54,7 @@ class Args:
     algorithm: AlgorithmName = DEFAULT_ALGORITHM
     """Algorithm, whose settings are the options --algo; 'metarl list' explains them."""
     resume: ResumePath = None
-    """Continue this run, bit for bit. Beside it go only a new total of iterations, threads and quiet."""
+    """Continue this run, bit for bit. Beside it go only a new total of iterations, threads, quiet, json and log."""
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     config: TomlPath = None
     """TOML file with settings, in tables as below: iterations = 100, then [algo] inner_lr = 0.2."""
@@ -63,6 +64,9 @@ class Args:
     """Threads, 0 for one per core. Does not change the results."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print nothing but the run folder."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object a line, each with "event": start, iteration, done."""
+    log: LogOptions = field(default_factory=LogOptions)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,9 @@ class ResumeArgs:
     """Threads, 0 for one per core. Does not change the results."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print nothing but the run folder."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object a line, each with "event": start, iteration, done."""
+    log: LogOptions = field(default_factory=LogOptions)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -85,30 +92,30 @@ def main(argv: Sequence[str]) -> int:
     if any(a == "--resume" or a.startswith("--resume=") for a in argv) and not {"-h", "--help"} & set(argv):
         again = parse_args(ResumeArgs, argv, "metarl train --resume RUN")
         check_threads(again.threads)
-        progress = Progress(quiet=again.quiet)
-        with explained_interrupt(again.resume):
+        console = Console(quiet=again.quiet, json=again.json)
+        with explained_interrupt(again.resume), observed(console, again.log) as (progress, on_start, on_iteration):
             run = resume(
                 again.resume,
                 n_threads=again.threads,
                 iterations=again.iterations,
                 command=command,
-                on_start=progress.start,
-                on_iteration=progress.iteration,
+                on_start=on_start,
+                on_iteration=on_iteration,
             )
         return progress.finish(run)
     args = parse(argv)
     check_threads(args.threads)
+    console = Console(quiet=args.quiet, json=args.json)
     out = args.out or free_folder(Path("runs"), run_name(args))
     check_writable(out)
-    progress = Progress(quiet=args.quiet)
-    with explained_interrupt(out):
+    with explained_interrupt(out), observed(console, args.log) as (progress, on_start, on_iteration):
         run = train(
             args.settings,
             out,
             n_threads=args.threads,
             command=command,
-            on_start=progress.start,
-            on_iteration=progress.iteration,
+            on_start=on_start,
+            on_iteration=on_iteration,
         )
     return progress.finish(run)
 
@@ -208,59 +215,3 @@ def free_folder(parent: Path, name: str) -> Path:
     while path.exists():
         path, number = parent / f"{name}-{number}", number + 1
     return path
-
-
-class Progress:
-    """One line an iteration, readable in a terminal, a notebook and a log file alike."""
-
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
-        self.total = 0
-        self.mean_s = 0.0
-
-    def start(self, config: TrainConfig, state: TrainState, run: RunFolder) -> None:
-        """Say what is about to happen."""
-        self.total = config.iterations
-        if self.quiet:
-            return
-        done = f", continuing at iteration {state.iteration}" if state.iteration else ""
-        name = algorithm_name(config.algo)
-        algorithm = "" if name == DEFAULT_ALGORITHM else f" by {name}"
-        print(
-            f"{config.env.name} ({config.env.protocol}): {config.iterations} iterations{algorithm}{done} -> {run.path}"
-        )
-        print(
-            f"each: {config.meta_batch} tasks x {config.trajectories} trajectories, before and after "
-            f"{config.algo.inner_steps} gradient step(s); returns are means over training tasks",
-            flush=True,
-        )
-
-    def iteration(self, record: IterationRecord) -> None:
-        """Report an iteration."""
-        seconds = record.iteration_s
-        self.mean_s = seconds if self.mean_s == 0 else 0.8 * self.mean_s + 0.2 * seconds
-        if self.quiet:
-            return
-        left = self.mean_s * (self.total - record.iteration - 1)
-        diverged = f"  {record.n_diverged} simulations diverged" if record.n_diverged else ""
-        print(
-            f"{record.iteration + 1:>5}/{self.total}  before {record.return_before:9.2f}  "
-            f"after {record.return_after:9.2f}  KL {record.kl:.4f}  {record.steps_per_s:8,.0f} steps/s  "
-            f"left {clock(left)}{diverged}",
-            flush=True,
-        )
-
-    def finish(self, run: RunFolder) -> int:
-        """Say where everything is."""
-        if self.quiet:
-            print(run.path)
-        else:
-            print(f"done: {run.path}\nnext: metarl evaluate {run.path}{import_options()}", flush=True)
-        return 0
-
-
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss or mm:ss."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m:02d}:{s:02d}"
