@@ -24,6 +24,7 @@ COMMANDS = {
     "record": "video of the policy before and after adaptation",
     "report": "runs as one HTML page: curves, videos, results",
     "list": "environments, their tasks, presets and pretrained policies",
+    "check": "whether an environment of your own keeps the contract, in words",
     "bench": "measure the simulator and a meta-iteration",
     "demo": "train, evaluate and record half-cheetah-dir: the whole job in one go",
 }

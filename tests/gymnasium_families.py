@@ -109,6 +109,15 @@ class GoalFamily(LineFamily):
         return obs["observation"]
 
 
+class ShowsGoal(GoalFamily):
+    observe = GymnasiumFamily.observe
+
+
+class Raises(LineFamily):
+    def make_env(self, task: np.ndarray) -> gymnasium.Env:
+        raise RuntimeError("no such robot")
+
+
 class Trouble(Line):
     """Does something at its fifth step, if its goal is above 0.5."""
 
