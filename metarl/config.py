@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from metarl.envs import Family, ProtocolName, make_family
+from metarl.envs import ProtocolName, TaskFamily, make_task_family
 from metarl.policies import Activation, GaussianMLP, ObsNormaliser
 
 from .algorithms.maml_trpo import MAMLTRPO
@@ -36,9 +36,9 @@ class EnvConfig:
         if self.horizon < 0:
             raise ValueError(f"horizon is {self.horizon}, but must be at least 0 (0: the family's own)")
 
-    def make(self) -> Family:
+    def make(self) -> TaskFamily:
         """The family, with this horizon."""
-        family = make_family(self.name, self.protocol, self.oracle)
+        family = make_task_family(self.name, self.protocol, self.oracle)
         if self.horizon:
             family.horizon = self.horizon
         return family
@@ -69,7 +69,7 @@ class PolicyConfig:
                 f"init_std {self.init_std} and min_std {self.min_std} must satisfy 0 < min_std <= init_std"
             )
 
-    def make(self, family: Family, normaliser: ObsNormaliser | None = None) -> GaussianMLP:
+    def make(self, family: TaskFamily, normaliser: ObsNormaliser | None = None) -> GaussianMLP:
         """A policy of the family's dimensions."""
         return GaussianMLP(
             obs_dim=family.spec.obs_dim,

@@ -31,7 +31,8 @@ def preset(
 
     Raises ValueError with close matches for an unknown preset or environment.
     """
-    family_class(env_name)  # an unknown environment is an error here, not after the run folder is made
+    # An unknown environment or protocol is an error here, not after the run folder is made.
+    family_class(env_name).check_protocol(protocol or ("finn2017" if name == "paper" else "modern"))
     if name == "paper":
         return with_algorithm(_paper(env_name, protocol or "finn2017"), algorithm)
     if name == "default":

@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from metarl.envs import Family
+from metarl.envs import TaskFamily
 from metarl.policies import GaussianMLP
 from metarl.policies.sb3_zip import gaussian_mlp_from_zip
 
@@ -30,7 +30,7 @@ def with_start(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, init_sha256=_digest(config))
 
 
-def load_start(config: TrainConfig, family: Family) -> tuple[GaussianMLP, Float[Tensor, " P"]]:
+def load_start(config: TrainConfig, family: TaskFamily) -> tuple[GaussianMLP, Float[Tensor, " P"]]:
     """The policy that `config.init` names, as it is when meta-training begins.
 
     Raises as `with_start`, and ValueError if the files are not those of the recorded checksum.
@@ -52,7 +52,7 @@ def load_start(config: TrainConfig, family: Family) -> tuple[GaussianMLP, Float[
     return network, theta
 
 
-def _check_fits(network: GaussianMLP, wanted: PolicyConfig, family: Family, path: Path) -> None:
+def _check_fits(network: GaussianMLP, wanted: PolicyConfig, family: TaskFamily, path: Path) -> None:
     """ValueError that says which options would make it fit."""
     found, needed = (network.obs_dim, network.act_dim), (family.spec.obs_dim, family.spec.act_dim)
     if found != needed:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from metarl.envs import Family
+from metarl.envs import TaskFamily
 from metarl.policies import GaussianPolicy, measure_normaliser
 
 from .algorithms.maml import MetaParams, adapt_tasks, init_meta_params
@@ -65,12 +65,12 @@ class IterationRecord:
     """Environment steps of the iteration per second of its wall time."""
 
 
-def make_collector(config: TrainConfig, family: Family, policy: GaussianPolicy, workers: Workers) -> Collector:
+def make_collector(config: TrainConfig, family: TaskFamily, policy: GaussianPolicy, workers: Workers) -> Collector:
     """The simulators of a training run."""
     return Collector(family, policy, config.meta_batch, config.trajectories, workers)
 
 
-def initial_state(config: TrainConfig, family: Family, workers: Workers) -> TrainState:
+def initial_state(config: TrainConfig, family: TaskFamily, workers: Workers) -> TrainState:
     """The state before the first iteration.
 
     With the observation scaling measured if the policy wants it, or that of the policy to start from.
@@ -86,10 +86,10 @@ def initial_state(config: TrainConfig, family: Family, workers: Workers) -> Trai
     tasks = family.tasks.sample(config.meta_batch, generator_for(config.seed, Purpose.NORMALISER), "train")
     noise_only = torch.zeros(policy.layout.size)
     noise_only[policy.layout.slices["log_std"]] = policy.init_log_std
-    collector = make_collector(config, family, policy, workers)
-    rollout = collector.collect(
-        noise_only.expand(config.meta_batch, -1), tasks, seed_for(config.seed, Purpose.NORMALISER)
-    )
+    with closing(make_collector(config, family, policy, workers)) as collector:
+        rollout = collector.collect(
+            noise_only.expand(config.meta_batch, -1), tasks, seed_for(config.seed, Purpose.NORMALISER)
+        )
     return TrainState(0, meta, rollout.n_steps, 0.0, measure_normaliser(rollout.obs, rollout.valid))
 
 
@@ -245,16 +245,16 @@ def _loop(
             try:
                 if config.init and start is None:
                     save()  # from here on the run does not need the policy that it started from
-                collector = make_collector(config, family, policy, workers)
-                while state.iteration < config.iterations:
-                    after, record = meta_iteration(config, collector, state, workers)
-                    with interrupts_deferred():  # the state and its row of metrics, or neither
-                        metrics.write(dataclasses.asdict(record))
-                        state = after
-                        if state.iteration % config.checkpoint_every == 0:
-                            save()
-                    if on_iteration is not None:
-                        on_iteration(record)
+                with closing(make_collector(config, family, policy, workers)) as collector:
+                    while state.iteration < config.iterations:
+                        after, record = meta_iteration(config, collector, state, workers)
+                        with interrupts_deferred():  # the state and its row of metrics, or neither
+                            metrics.write(dataclasses.asdict(record))
+                            state = after
+                            if state.iteration % config.checkpoint_every == 0:
+                                save()
+                        if on_iteration is not None:
+                            on_iteration(record)
             finally:
                 with interrupts_deferred():
                     save()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from metarl.metrics import read_metrics
+from metarl.plugins import import_options
 from metarl.run_folder import RunFolder
 
 
@@ -51,7 +52,8 @@ def explained_interrupt(path: Path, command: str = "metarl train") -> Iterator[N
         metrics = path / "metrics.jsonl"
         rows = len(read_metrics(metrics)) if metrics.exists() else 0
         done = f" after {rows} iterations" if rows else ""
-        raise KeyboardInterrupt(f"interrupted{done}; go on with '{command} --resume {path}'") from None
+        again = f"{command} --resume {path}{import_options()}"
+        raise KeyboardInterrupt(f"interrupted{done}; go on with '{again}'") from None
 
 
 def clock(seconds: float) -> str:

@@ -83,6 +83,7 @@ def main(argv: Sequence[str]) -> int:
     if args.out is not None and args.out.suffix.lower() != ".mp4":
         raise ValueError(f"--out is {args.out}, but must end in .mp4; --gif writes a GIF beside it")
     loaded = load_run(policy_source(args.run, args.pretrained, args.protocol, "record", "films"))
+    loaded.mujoco_family()  # an error here, before the adaptation
     if args.task is None:
         task = loaded.family.tasks.sample(1, generator_for(args.seed, Purpose.EVAL_TASKS), "test")
         slug = task_slug(loaded.family.describe(task.goal[0]))
@@ -116,6 +117,7 @@ def record_run(loaded: LoadedRun, task: Tasks, out: Path, args: Args, command: s
     """
     path = adapt_run(loaded, task, args.steps, args.trajectories, args.seed, args.threads)
     goal = task.goal[0]
+    family = loaded.mujoco_family()
     panels = []
     for step, title in ((0, "before adaptation"), (args.steps, _after(args.steps))):
         policy = SavedPolicy(loaded.config.env, loaded.policy, path.params[step][0], goal, None, {})
@@ -123,7 +125,7 @@ def record_run(loaded: LoadedRun, task: Tasks, out: Path, args: Args, command: s
         noise_rng = np.random.default_rng(noise) if args.sample else None
         with torch.inference_mode():
             episode = run_episode(
-                loaded.family,
+                family,
                 goal,
                 lambda obs, policy=policy, rng=noise_rng: policy.act(obs, rng),  # type: ignore[misc]
                 np.random.default_rng(start),
@@ -149,7 +151,7 @@ def _film(
     path: AdaptationPath,
 ) -> Recording:
     return record(
-        loaded.family,
+        loaded.mujoco_family(),
         task.goal[0],
         panels,
         out,

@@ -14,6 +14,7 @@ from metarl.checkpoint import TrainState
 from metarl.commands.checks import clock
 from metarl.commands.console import Console
 from metarl.config import TrainConfig, config_to_dict
+from metarl.plugins import import_options
 from metarl.runs import RunFolder
 from metarl.train import IterationRecord
 
@@ -98,6 +99,6 @@ class Progress:
         if self.console.mode == "quiet":
             self.console.result(str(run.path))
         else:
-            self.console.say(f"done: {run.path}\nnext: metarl evaluate {run.path}")
+            self.console.say(f"done: {run.path}\nnext: metarl evaluate {run.path}{import_options()}")
         self.console.event("done", run=str(run.path))
         return 0
