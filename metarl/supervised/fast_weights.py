@@ -49,6 +49,8 @@ class Batch:
 
     fixed: Float[Tensor, " shared"]
     examples: Examples
+    moments: tuple[Moments, ...] | None = None
+    """What batch norm normalises with; None for the examples' own."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class FastWeights:
                 if self.adapts == "head":
                     prediction = self.network.head(self.fast_layout.unflatten(at), x)
                 else:
-                    prediction, moments = self.outputs(fixed, at, x)
+                    prediction, moments = self.outputs(fixed, at, x, batch.moments)
                     if seen is not None:
                         seen.append(moments)
                 # Tasks do not touch, so the gradient of their losses' sum holds each task's gradient.
