@@ -8,14 +8,25 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .registry import family_class, family_names, make_family, register
+from .registry import (
+    family_class,
+    family_names,
+    import_family,
+    make_family,
+    make_task_family,
+    plugin_problems,
+    register,
+)
 
 if TYPE_CHECKING:
-    from .family import PROTOCOLS, Family, Marker, ProtocolName, State
+    from .dynamics import task_model
+    from .family import Family, Marker, State
     from .gym_env import MetaEnv
+    from .gymnasium_family import GymnasiumFamily
     from .sb3_vec_env import MetaSB3VecEnv
-    from .simulator import Simulator, Step
+    from .simulator import Simulator
     from .spec import EnvSpec
+    from .task_family import PROTOCOLS, ProtocolName, RowSimulator, Step, TaskFamily
     from .tasks import (
         ChoiceTasks,
         ContinuousTasks,
@@ -30,15 +41,19 @@ if TYPE_CHECKING:
     from .vec_env import MetaVectorEnv
 
 _MODULE_OF = {
-    "PROTOCOLS": "family",
+    "PROTOCOLS": "task_family",
     "Family": "family",
     "Marker": "family",
-    "ProtocolName": "family",
+    "ProtocolName": "task_family",
     "State": "family",
     "MetaEnv": "gym_env",
+    "GymnasiumFamily": "gymnasium_family",
     "MetaSB3VecEnv": "sb3_vec_env",
     "Simulator": "simulator",
-    "Step": "simulator",
+    "Step": "task_family",
+    "RowSimulator": "task_family",
+    "TaskFamily": "task_family",
+    "task_model": "dynamics",
     "EnvSpec": "spec",
     "ChoiceTasks": "tasks",
     "ContinuousTasks": "tasks",
@@ -58,22 +73,29 @@ __all__ = [
     "ContinuousTasks",
     "EnvSpec",
     "Family",
+    "GymnasiumFamily",
     "Marker",
     "MetaEnv",
     "MetaSB3VecEnv",
     "MetaVectorEnv",
     "ProtocolName",
+    "RowSimulator",
     "Simulator",
     "Split",
     "State",
     "Step",
     "TaskDistribution",
+    "TaskFamily",
     "Tasks",
     "family_class",
     "family_names",
     "forward_backward",
+    "import_family",
     "make_family",
+    "make_task_family",
+    "plugin_problems",
     "register",
+    "task_model",
     "uniform_arc",
     "uniform_box",
     "uniform_disc",

@@ -16,8 +16,9 @@ from typing import ClassVar
 import mujoco
 import numpy as np
 
-from .family import Family, Marker, ProtocolName, State
+from .family import Family, Marker, State
 from .gymnasium_assets import add_centre_of_mass_velocity, load_model_spec
+from .task_family import PROTOCOLS, ProtocolName
 from .tasks import TaskDistribution, forward_backward, uniform_arc, uniform_box, uniform_disc
 
 CONTROL_COST = 0.005
@@ -36,6 +37,7 @@ class Ant(Family):
     to +-1 84, torso rotation matrix 9, centre of mass 3.
     """
 
+    protocols: ClassVar[tuple[ProtocolName, ...]] = PROTOCOLS
     terminates: bool = True
     """Whether an episode ends when the torso leaves HEALTHY_Z_M."""
     contact_cost: bool = True

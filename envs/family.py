@@ -1,4 +1,4 @@
-"""The one extension point: what an environment family is, written once over a batch of rows.
+"""The extension point for MuJoCo: what an environment family is, written once over a batch of rows.
 
 The batched simulator, the Gymnasium environment, the vector environment and the recorder all run these same
 functions, so there is a single definition of physics, observation, reward and termination. A row is one simulation;
@@ -11,17 +11,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import mujoco
 import numpy as np
 from jaxtyping import Bool, Float
 
 from .spec import EnvSpec
-from .tasks import TaskDistribution
+from .task_family import TaskFamily
 
-ProtocolName = Literal["modern", "finn2017"]
-PROTOCOLS: tuple[ProtocolName, ...] = ("modern", "finn2017")
+if TYPE_CHECKING:
+    from .simulator import Simulator
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,11 @@ class Marker:
     """Place: position (m). Heading: unit vector."""
 
 
-class Family:
-    """Base of all environment families. Rows are independent: row i of every result depends on row i only."""
-
-    name: ClassVar[str]
-    """Registered name, lower case with dashes."""
-    title: ClassVar[str]
-    """What the task is, in a few words, for listings."""
+class Family(TaskFamily):
+    """Base of all environment families on MuJoCo. Rows are independent: row i of a result depends on row i only."""
 
     frame_skip: int
     """MuJoCo steps per control step."""
-    horizon: int
-    """Control steps per episode."""
-    tasks: TaskDistribution
     derived: tuple[str, ...] = ()
     """MjData fields that `observe`, `reward` or `done` read from `State.derived`."""
     stage: mujoco.mjtStage = mujoco.mjtStage.mjSTAGE_NONE
@@ -65,12 +57,6 @@ class Family:
     last MuJoCo step, as `mj_step` leaves them; mjSTAGE_VEL makes position and velocity sensors current."""
     kinematic: bool = False
     """True for a family that moves its state in `advance` and uses the MuJoCo model for its picture only."""
-
-    def __init__(self, protocol: ProtocolName = "modern", oracle: bool = False) -> None:
-        if protocol not in PROTOCOLS:
-            raise ValueError(f"unknown protocol {protocol!r}; allowed: {', '.join(PROTOCOLS)}")
-        self.protocol = protocol
-        self.oracle = oracle
 
     # -- to be provided by a family ---------------------------------------------------------------------------------
 
@@ -120,9 +106,15 @@ class Family:
         """The goal as something to draw, or None where it is not a place or heading."""
         return None
 
-    def describe(self, goal: Float[np.ndarray, " goal"]) -> str:
-        """The goal in words, for captions: "velocity 1.50 m/s"."""
-        return ", ".join(f"{name} {value:.2f}" for name, value in zip(self.tasks.names, goal, strict=True))
+    def dynamics(self, goal: Float[np.ndarray, "row goal"]) -> Mapping[str, np.ndarray]:
+        """What the task changes in the model: MjModel fields by name, each (row, ...) of the field's own shape.
+
+        "body_mass", "dof_damping", "actuator_gainprm", "opt.gravity" and so on; none by default. Start from
+        `self.model`'s values. Constants that MuJoCo derives from them follow (`mj_setConst`), in the simulator, the
+        Gymnasium environments and the pictures alike; see `metarl.envs.dynamics`. A row's fields depend on its goal
+        only. Colours (`geom_rgba`) are for pictures and cost the simulation nothing.
+        """
+        return {}
 
     # -- derived from the above -------------------------------------------------------------------------------------
 
@@ -145,6 +137,12 @@ class Family:
             horizon=self.horizon,
             control_dt_s=self.model.opt.timestep * self.frame_skip,
         )
+
+    def simulator(self, n_tasks: int, n_envs: int, n_threads: int = 1) -> Simulator:
+        """Tasks x environments of this family on `mujoco.batch`."""
+        from .simulator import Simulator  # it imports this module
+
+        return Simulator(self, n_tasks, n_envs, n_threads)
 
     def observation(self, state: State, goal: Float[np.ndarray, "row goal"]) -> Float[np.ndarray, "row obs"]:
         """What the policy sees: `observe`, and behind it the goal if (and only if) the family is an oracle."""

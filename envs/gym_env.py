@@ -12,11 +12,12 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from .family import Family, ProtocolName
+from .family import Family
 from .frames import Frames
 from .registry import make_family
 from .simulator import Simulator
 from .spec import EnvSpec
+from .task_family import ProtocolName
 from .tasks import Split, TaskLike, Tasks, read_task
 
 RENDER_MODES = ("rgb_array",)

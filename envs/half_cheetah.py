@@ -12,8 +12,9 @@ from typing import ClassVar
 import mujoco
 import numpy as np
 
-from .family import Family, Marker, ProtocolName, State
+from .family import Family, Marker, State
 from .gymnasium_assets import add_centre_of_mass_velocity, load_model_spec
+from .task_family import PROTOCOLS, ProtocolName
 from .tasks import TaskDistribution, forward_backward, uniform_box
 
 CONTROL_COST = 0.05
@@ -25,6 +26,8 @@ class HalfCheetah(Family):
 
     Observation: modern 17 = qpos without the root's x, then qvel; finn2017 20 = the same and the centre of mass (m).
     """
+
+    protocols: ClassVar[tuple[ProtocolName, ...]] = PROTOCOLS
 
     def __init__(self, protocol: ProtocolName = "modern", oracle: bool = False) -> None:
         super().__init__(protocol, oracle)

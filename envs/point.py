@@ -11,7 +11,8 @@ from typing import ClassVar
 import mujoco
 import numpy as np
 
-from .family import Family, Marker, ProtocolName, State
+from .family import Family, Marker, State
+from .task_family import PROTOCOLS, ProtocolName
 from .tasks import TaskDistribution, uniform_arc, uniform_box
 
 STEP_M = 0.1  # velocity limit per control step
@@ -52,6 +53,7 @@ class PointNav(Family):
 
     name: ClassVar[str] = "point-nav"
     title: ClassVar[str] = "a point finds a goal in the plane"
+    protocols: ClassVar[tuple[ProtocolName, ...]] = PROTOCOLS
     tasks: TaskDistribution = uniform_box([("goal x (m)", -0.5, 0.5), ("goal y (m)", -0.5, 0.5)])
     kinematic = True
 

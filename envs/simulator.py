@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import mujoco
 import mujoco.batch
 import numpy as np
 from jaxtyping import Bool, Float
 
+from .dynamics import derives_constants, has_dynamics, physical, task_fields
 from .family import Family, State
+from .task_family import Step
 from .tasks import Tasks
 
 _logger = logging.getLogger(__name__)
@@ -33,18 +34,6 @@ _DIVERGED = (
     int(mujoco.mjtWarning.mjWARN_BADQACC),
 )
 _COUNT = 1  # column of the number of warnings in `Batch.warning`
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one control step returned for every row."""
-
-    obs: Float[np.ndarray, "task env obs"]
-    """Observation of the state after the step; of the last finite state for a row that diverged."""
-    reward: Float[np.ndarray, "task env"]
-    terminated: Bool[np.ndarray, "task env"]
-    """The family's termination, or divergence. Time limits are the caller's."""
-    diverged: Bool[np.ndarray, "task env"]
 
 
 class Simulator:
@@ -73,6 +62,8 @@ class Simulator:
         n_rows = n_tasks * n_envs
         model = family.model
         self._goal = np.zeros((n_rows, len(family.tasks.names)))
+        self._has_dynamics = has_dynamics(family)
+        self._simulated_goal = np.full_like(self._goal, np.nan)  # whose model fields each row runs with
         self._last_obs = np.zeros((n_rows, family.spec.obs_dim))
         self._batch: mujoco.batch.Batch | None = None
         if family.kinematic:
@@ -110,7 +101,7 @@ class Simulator:
                 f"tasks have {tasks.goal.shape[1]} goal components, {self.family.name} has {self._goal.shape[1]}: "
                 f"{', '.join(self.family.tasks.names)}"
             )
-        self._goal[:] = np.repeat(tasks.goal, self.n_envs, axis=0)
+        self.set_goal(np.arange(len(self._goal)), np.repeat(tasks.goal, self.n_envs, axis=0))
         initial = [self.family.reset(rng) for rng in rngs for _ in range(self.n_envs)]
         self.set_state(np.stack([qpos for qpos, _ in initial]), np.stack([qvel for _, qvel in initial]))
         return self.obs
@@ -122,8 +113,12 @@ class Simulator:
         return self._last_obs[rows].copy()
 
     def set_goal(self, rows: np.ndarray, goal: Float[np.ndarray, "n goal"]) -> None:
-        """Give some rows another task; takes effect at their next reset or step."""
+        """Give some rows (sorted ids) another task; takes effect at their next reset or step."""
         self._goal[rows] = goal
+        if self._has_dynamics:
+            changed = rows[(self._simulated_goal[rows] != goal).any(axis=1)]
+            if len(changed):
+                self._set_fields(changed)
 
     def set_state(self, qpos: np.ndarray, qvel: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Put rows (all by default; else sorted ids) into the state qpos (n, nq), qvel (n, nv), as after a reset.
@@ -173,6 +168,27 @@ class Simulator:
         self._last_obs[:] = obs
         shape = (self.n_tasks, self.n_envs)
         return Step(obs.reshape(*shape, -1), reward.reshape(shape), terminated.reshape(shape), diverged.reshape(shape))
+
+    def _set_fields(self, rows: np.ndarray) -> None:
+        """Give rows the model fields of their tasks, and the constants that follow from them."""
+        if self._batch is None:
+            raise ValueError(
+                f"{self.family.name} moves without MuJoCo (kinematic), so `dynamics` cannot change its physics; read "
+                "the goal elsewhere, or simulate"
+            )
+        fields = task_fields(self.family, self._goal[rows])
+        for name in physical(fields):
+            self._batch.expand(name)[rows] = fields[name]
+        if derives_constants(fields):
+            try:
+                self._batch.set_const(rows)
+            except mujoco.batch.SimulationError as error:
+                task = self._goal[int(error.ids[0])].tolist()
+                raise ValueError(f"{self.family.name}: MuJoCo refuses the model of task {task}: {error}") from error
+        self._simulated_goal[rows] = self._goal[rows]
+
+    def close(self) -> None:
+        """Nothing to release; for use beside simulators that hold processes."""
 
     def _advance(self, act: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """Move the rows; returns (row,) which of them diverged."""

@@ -82,9 +82,11 @@ class ContinuousTasks:
     support: str
     """The support in words, for error messages: "0 to 2 m/s"."""
     cells: int = 50
+    named: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    """(label, goal) pairs that `parse` knows, such as ("nominal", (0, 0))."""
 
     def sample(self, n: int, rng: np.random.Generator, split: Split = "all") -> Tasks:
-        _check_sample(n, split)
+        split_checked(n, split)
         u = rng.random((n, self.unit_dim))
         if split != "all":
             # Resampling only the rejected rows keeps the draw exact; one in five is kept at worst.
@@ -101,14 +103,15 @@ class ContinuousTasks:
         return held_out if split == "test" else ~held_out
 
     def parse(self, text: str) -> Tasks:
-        return self.validate(_floats(text, self.names))
+        for label, goal in self.named:
+            if text.strip().lower() == label:
+                return Tasks(np.array([goal]))
+        return self.validate(floats_of(text, self.names))
 
     def validate(self, task: TaskLike) -> Tasks:
-        goal = _goal_vector(task, self.names)
+        goal = goal_vector(task, self.names)
         if not self.contains(goal):
-            raise ValueError(
-                f"task {_shown(goal)} is outside the distribution; {', '.join(self.names)}: {self.support}"
-            )
+            raise ValueError(f"task {shown(goal)} is outside the distribution; {', '.join(self.names)}: {self.support}")
         return Tasks(goal[None])
 
 
@@ -117,18 +120,21 @@ class ChoiceTasks:
     """Finitely many named goals, drawn with equal probability.
 
     A sample of n holds each goal floor(n / c) or ceil(n / c) times in random order: the probabilities are those of
-    independent draws, without their fluctuation in how many tasks of each kind a meta-batch gets. There is nothing
-    to hold out when the family is these few tasks (Finn et al. 2017 test on the training directions too): every
-    split returns all of them, and what is held out is the episodes.
+    independent draws, without their fluctuation in how many tasks of each kind a meta-batch gets. Unless some are
+    named in `held_out`, there is nothing to hold out when the family is these few tasks (Finn et al. 2017 test on the
+    training directions too): every split returns all of them, and what is held out is the episodes.
     """
 
     names: tuple[str, ...]
     choices: tuple[tuple[str, tuple[float, ...]], ...]
     """(label, goal) pairs."""
+    held_out: tuple[str, ...] = ()
+    """Labels that only the test tasks have."""
 
     def sample(self, n: int, rng: np.random.Generator, split: Split = "all") -> Tasks:
-        _check_sample(n, split)
-        goals = np.array([goal for _, goal in self.choices])
+        split_checked(n, split)
+        either = split == "all" or not self.held_out
+        goals = np.array([g for label, g in self.choices if either or (label in self.held_out) == (split == "test")])
         order = rng.permutation(len(goals))  # which goals get the remainder is random too
         return Tasks(goals[order[rng.permutation(n) % len(goals)]])
 
@@ -137,16 +143,16 @@ class ChoiceTasks:
             if text.strip().lower() == label:
                 return Tasks(np.array([goal]))
         try:
-            return self.validate(_floats(text, self.names))
+            return self.validate(floats_of(text, self.names))
         except ValueError as error:
-            labels = ", ".join(f"{label} {_shown(np.array(goal))}" for label, goal in self.choices)
+            labels = ", ".join(f"{label} {shown(np.array(goal))}" for label, goal in self.choices)
             raise ValueError(f"unknown task {text!r}; allowed: {labels}") from error
 
     def validate(self, task: TaskLike) -> Tasks:
-        goal = _goal_vector(task, self.names)
+        goal = goal_vector(task, self.names)
         if not any(np.array_equal(goal, np.array(choice)) for _, choice in self.choices):
-            allowed = ", ".join(_shown(np.array(choice)) for _, choice in self.choices)
-            raise ValueError(f"task {_shown(goal)} does not exist; {', '.join(self.names)} must be one of {allowed}")
+            allowed = ", ".join(shown(np.array(choice)) for _, choice in self.choices)
+            raise ValueError(f"task {shown(goal)} does not exist; {', '.join(self.names)} must be one of {allowed}")
         return Tasks(goal[None])
 
 
@@ -223,14 +229,16 @@ def read_tasks(distribution: TaskDistribution, task: TaskLike, n: int) -> Tasks:
     return Tasks(np.concatenate([distribution.validate(row).goal for row in rows]))
 
 
-def _check_sample(n: int, split: str) -> None:
+def split_checked(n: int, split: str) -> None:
+    """ValueError for fewer than one task, or a split that does not exist."""
     if n < 1:
         raise ValueError(f"cannot sample {n} tasks: n must be at least 1")
     if split not in get_args(Split):
         raise ValueError(f"unknown split {split!r}; allowed: {', '.join(get_args(Split))}")
 
 
-def _floats(text: str, names: tuple[str, ...]) -> list[float]:
+def floats_of(text: str, names: tuple[str, ...]) -> list[float]:
+    """The numbers in a text. ValueError if there is something else in it."""
     try:
         return [float(part) for part in text.replace(",", " ").split()]
     except ValueError:
@@ -239,7 +247,8 @@ def _floats(text: str, names: tuple[str, ...]) -> list[float]:
         ) from None
 
 
-def _goal_vector(task: TaskLike, names: tuple[str, ...]) -> np.ndarray:
+def goal_vector(task: TaskLike, names: tuple[str, ...]) -> np.ndarray:
+    """A goal (goal,) from numbers. ValueError unless they are finite and one for each name."""
     try:
         goal = np.asarray(task, dtype=np.float64)
     except (TypeError, ValueError):
@@ -249,9 +258,10 @@ def _goal_vector(task: TaskLike, names: tuple[str, ...]) -> np.ndarray:
     if goal.shape != (len(names),):
         raise ValueError(f"task has shape {goal.shape}, expected ({len(names)},): {', '.join(names)}")
     if not np.isfinite(goal).all():
-        raise ValueError(f"task {_shown(goal)} is not finite; give {len(names)} finite numbers: {', '.join(names)}")
+        raise ValueError(f"task {shown(goal)} is not finite; give {len(names)} finite numbers: {', '.join(names)}")
     return goal
 
 
-def _shown(goal: np.ndarray) -> str:
+def shown(goal: np.ndarray) -> str:
+    """A goal for error messages: "(0.5, 1)"."""
     return "(" + ", ".join(f"{g:g}" for g in goal) + ")"

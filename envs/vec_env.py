@@ -14,7 +14,6 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from .family import ProtocolName
 from .frames import Frames
 from .gym_env import (
     checked_action,
@@ -27,6 +26,7 @@ from .gym_env import (
 )
 from .registry import make_family
 from .simulator import Simulator
+from .task_family import ProtocolName
 from .tasks import Split, TaskLike, Tasks, read_tasks
 
 

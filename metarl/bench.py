@@ -146,6 +146,8 @@ def bench_rollout(family: Family, n_tasks: int, n_envs: int, n_threads: int) -> 
 def bench_iteration(config: TrainConfig, n_threads: int, repeats: int = 2) -> IterationBench:
     """Whole meta-iterations from the initial parameters, each beside raw stepping of the same actions."""
     family = config.env.make()
+    if not isinstance(family, Family):
+        raise ValueError(f"{family.name} has no MuJoCo model of ours to compare with raw stepping; bench another")
     workers = Workers(n_threads)
     state = initial_state(config, family, workers)
     policy = config.policy.make(family, state.normaliser)

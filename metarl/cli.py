@@ -18,9 +18,13 @@ COMMANDS = {
     "evaluate": "return on held-out tasks after 0, 1, 2, 3 gradient steps",
     "baseline": "train an oracle or a pretrained policy to compare with",
     "adapt": "adapt a trained run to one task and save the policy",
+    "export": "a policy as a file for Stable-Baselines3, ONNX or PyTorch",
+    "push": "share a policy: a folder or the Hugging Face hub",
+    "pull": "fetch a shared policy",
     "record": "video of the policy before and after adaptation",
     "report": "runs as one HTML page: curves, videos, results",
     "list": "environments, their tasks, presets and pretrained policies",
+    "check": "whether an environment of your own keeps the contract, in words",
     "bench": "measure the simulator and a meta-iteration",
     "demo": "train, evaluate and record half-cheetah-dir: the whole job in one go",
 }
@@ -33,6 +37,8 @@ def usage() -> str:
     return (
         f"usage: metarl COMMAND [options]\n\n{rows}\n\n"
         "'metarl COMMAND --help' explains its options. 'metarl --version' prints the version.\n"
+        "An environment of your own: my_module:MyFamily or my_file.py:MyFamily in place of ENV, and the same behind\n"
+        "--import for commands that take a run.\n"
     )
 
 
@@ -77,7 +83,12 @@ def _run(arguments: list[str]) -> int:
         raise ValueError(f"unknown command {name!r}; {hint}")
     # Where it may keep its font cache is no concern of our users.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    return int(importlib.import_module(f"metarl.commands.{name}_command").main(arguments[1:]))
+    rest = arguments[1:]
+    if any(token.startswith("--import") or ":" in token for token in rest):
+        from metarl.plugins import import_named
+
+        rest = import_named(name, rest)
+    return int(importlib.import_module(f"metarl.commands.{name}_command").main(rest))
 
 
 def _one_line(error: BaseException) -> str:

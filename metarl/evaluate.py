@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metarl.envs import ChoiceTasks, Family, Tasks
+from metarl.envs import ChoiceTasks, TaskFamily, Tasks
 from metarl.policies import GaussianPolicy
 
 from .algorithms.maml import InnerLoop, MetaParams, adapt_tasks
@@ -37,7 +38,7 @@ class AdaptationPath:
 
 def adaptation_path(
     algo: InnerLoop,
-    family: Family,
+    family: TaskFamily,
     policy: GaussianPolicy,
     meta: MetaParams,
     tasks: Tasks,
@@ -58,16 +59,24 @@ def adaptation_path(
     collector = Collector(family, policy, len(tasks), trajectories, workers)
     params = [meta.theta.expand(len(tasks), -1)]
     returns, n_diverged = [], 0
-    for step, child in enumerate(children(seed, n_steps + 1)):
-        rollout = collector.collect(params[-1], tasks, child)
-        returns.append(rollout.episode_return.mean(1).double().numpy())
-        n_diverged += rollout.n_diverged
-        if step < n_steps:
-            batches = task_batches(rollout, algo.discount, algo.gae_lambda, workers)
-            step_size = meta.step_size if step == 0 else algo.later_lr_ratio * meta.step_size
-            params.append(adapt_tasks(algo, policy, params[-1], batches, step_size, workers))
-        if on_step is not None:
-            on_step(step)
+    with closing(collector):
+        for step, child in enumerate(children(seed, n_steps + 1)):
+            rollout = collector.collect(params[-1], tasks, child)
+            returns.append(rollout.episode_return.mean(1).double().numpy())
+            n_diverged += rollout.n_diverged
+            if step < n_steps:
+                batches = task_batches(
+                    rollout,
+                    algo.discount,
+                    algo.gae_lambda,
+                    workers,
+                    advantages=algo.advantages,
+                    baseline=algo.baseline,
+                )
+                step_size = meta.step_size if step == 0 else algo.later_lr_ratio * meta.step_size
+                params.append(adapt_tasks(algo, policy, params[-1], batches, step_size, workers))
+            if on_step is not None:
+                on_step(step)
     return AdaptationPath(params, np.stack(returns), n_diverged)
 
 
@@ -99,7 +108,7 @@ class Contender:
     """A policy to evaluate."""
 
     name: str
-    family: Family
+    family: TaskFamily
     """Decides what it observes: an oracle's has the goal."""
     policy: GaussianPolicy
     meta: MetaParams
@@ -108,7 +117,7 @@ class Contender:
 
 
 def contenders(
-    family: Family, policy: GaussianPolicy, meta: MetaParams, n_steps: int, seed: int, baselines: Baselines | None
+    family: TaskFamily, policy: GaussianPolicy, meta: MetaParams, n_steps: int, seed: int, baselines: Baselines | None
 ) -> list[Contender]:
     """The meta-trained policy, a random initialisation and, if given, the trained baselines.
 
@@ -137,7 +146,7 @@ def contenders(
 
 def evaluate(
     algo: InnerLoop,
-    family: Family,
+    family: TaskFamily,
     policy: GaussianPolicy,
     meta: MetaParams,
     *,
@@ -208,7 +217,7 @@ def adaptation_score(returns: Sequence[float], random: float, oracle: float) -> 
     return [(value - random) / (oracle - random) for value in returns]
 
 
-def _by_named_task(family: Family, tasks: Tasks, returns: np.ndarray) -> dict[str, Any]:
+def _by_named_task(family: TaskFamily, tasks: Tasks, returns: np.ndarray) -> dict[str, Any]:
     if not isinstance(family.tasks, ChoiceTasks):  # a continuum of goals has no groups
         return {}
     goals, group = np.unique(tasks.goal, axis=0, return_inverse=True)

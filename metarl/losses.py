@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,14 +15,18 @@ from metarl.policies import (
     GaussianMLP,
     GaussianPolicy,
     Surrogate,
+    cross_fitted_baseline,
     gaussian_kl,
     gaussian_log_prob,
     ridge_baseline,
 )
 
-from .returns import discounted_returns, generalised_advantages, standardised
+from .returns import centred, discounted_returns, generalised_advantages, standardised
 from .rollout import Rollout
 from .workers import Workers
+
+AdvantageScale = Literal["standardised", "centred"]
+ValueBaseline = Literal["ridge", "cross-fitted"]
 
 
 @dataclass(frozen=True)
@@ -58,18 +62,26 @@ class TaskBatch:
 
 
 def task_batches(
-    rollout: Rollout, discount: float, gae_lambda: float, workers: Workers, dtype: torch.dtype = torch.float32
+    rollout: Rollout,
+    discount: float,
+    gae_lambda: float,
+    workers: Workers,
+    dtype: torch.dtype = torch.float32,
+    advantages: AdvantageScale = "standardised",
+    baseline: ValueBaseline = "ridge",
 ) -> list[TaskBatch]:
-    """Per task: ridge baseline, generalised advantages, standardised; then the valid steps as a flat batch."""
+    """Per task: value baseline, generalised advantages, standardised or centred; the valid steps as a flat batch."""
+    scale = standardised if advantages == "standardised" else centred
+    values = ridge_baseline if baseline == "ridge" else cross_fitted_baseline
     reward = rollout.reward.to(dtype)
     # The recursions over time run for all tasks at once: they are many small steps.
     returns = discounted_returns(reward, discount)
 
     def fit(i: int) -> Tensor:
-        return ridge_baseline(rollout.obs[i], returns[i], rollout.valid[i])
+        return values(rollout.obs[i], returns[i], rollout.valid[i])
 
     value = torch.stack(workers.map(fit, range(len(reward))))
-    advantages = generalised_advantages(reward, value, rollout.valid, discount, gae_lambda)
+    advantage = generalised_advantages(reward, value, rollout.valid, discount, gae_lambda)
 
     def batch(i: int) -> TaskBatch:
         valid = rollout.valid[i]
@@ -83,7 +95,7 @@ def task_batches(
         return TaskBatch(
             obs=flat(rollout.obs[i]),
             action=action,
-            weight=flat(standardised(advantages[i], valid)) / n,
+            weight=flat(scale(advantage[i], valid)) / n,
             log_prob_old=gaussian_log_prob(action, mean, log_std),
             mean_old=mean,
             log_std_old=log_std,

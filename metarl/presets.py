@@ -31,7 +31,8 @@ def preset(
 
     Raises ValueError with close matches for an unknown preset or environment.
     """
-    family_class(env_name)  # an unknown environment is an error here, not after the run folder is made
+    # An unknown environment or protocol is an error here, not after the run folder is made.
+    family_class(env_name).check_protocol(protocol or ("finn2017" if name == "paper" else "modern"))
     if name == "paper":
         return with_algorithm(_paper(env_name, protocol or "finn2017"), algorithm)
     if name == "default":
@@ -83,6 +84,10 @@ def _default(env_name: str, protocol: ProtocolName) -> TrainConfig:
             policy=replace(config.policy, normalise_obs=False, output_scale=0.1, min_std=0.3),
             algo=replace(algo, inner_lr=0.5, later_lr_ratio=0.25),
         )
+    if protocol == "finn2017" and env_name == "half-cheetah-vel":
+        # Speed answers to actions of half a second and more ago: a longer credit, which is noisier and bears larger
+        # steps. After 100 iterations -85 instead of -92 on training tasks (one seed).
+        return replace(config, algo=replace(algo, inner_lr=0.2, gae_lambda=0.98, max_kl=0.1))
     if protocol == "modern":
         # A control step is five times longer than in the paper's environment: credit for it fades sooner.
         return replace(

@@ -250,7 +250,8 @@ def results_table(records: Sequence[dict[str, Any]]) -> str:
     lines.append(
         "Return an episode on held-out tasks, mean ± 95 % interval over tasks ("
         + "; ".join(f"{n} tasks, {t} trajectories each" for n, t in sorted(counts))
-        + f"); wall time of training on {sorted({r['cores'] for r in records})[0]} cores. Commands:"
+        + f"); wall time of training on {sorted({r['cores'] for r in records})[0]} cores, or one of them, beside other "
+        "work, where the command says `--threads 1`. Commands:"
     )
     lines += ["", "```", *(f"{c}" for r in records for c in (r["command"], r["evaluate_command"])), "```"]
     return "\n".join(lines)

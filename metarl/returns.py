@@ -39,9 +39,13 @@ def generalised_advantages(
     return discounted_returns(delta, discount * gae_lambda)
 
 
+def centred(advantage: Float[Tensor, "env time"], valid: Bool[Tensor, "env time"]) -> Float[Tensor, "env time"]:
+    """Advantages of one task with mean 0 over its valid steps; 0 elsewhere."""
+    mean = (advantage * valid).sum() / valid.sum().clamp(min=1)
+    return (advantage - mean) * valid
+
+
 def standardised(advantage: Float[Tensor, "env time"], valid: Bool[Tensor, "env time"]) -> Float[Tensor, "env time"]:
-    """Advantages of one task with mean 0 and standard deviation 1 over its valid steps; 0 elsewhere."""
-    n = valid.sum().clamp(min=1)
-    mean = (advantage * valid).sum() / n
-    centred = (advantage - mean) * valid
-    return centred / ((centred**2).sum() / n).sqrt().add(1e-8)
+    """The same with standard deviation 1."""
+    residual = centred(advantage, valid)
+    return residual / ((residual**2).sum() / valid.sum().clamp(min=1)).sqrt().add(1e-8)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from metarl.envs import Family, Simulator, Tasks
+from metarl.envs import RowSimulator, TaskFamily, Tasks
 from metarl.policies import GaussianPolicy
 
 from .seeding import children
@@ -56,7 +56,7 @@ class Collector:
     """
 
     def __init__(
-        self, family: Family, policy: GaussianPolicy, n_tasks: int, n_envs: int, workers: Workers, horizon: int = 0
+        self, family: TaskFamily, policy: GaussianPolicy, n_tasks: int, n_envs: int, workers: Workers, horizon: int = 0
     ) -> None:
         self.family = family
         self.policy = policy
@@ -68,8 +68,13 @@ class Collector:
         bounds = np.linspace(0, n_tasks, n_shards + 1).astype(int)
         self._shards = [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds)]
         self._simulators = [
-            Simulator(family, s.stop - s.start, n_envs, max(1, workers.n_threads // n_shards)) for s in self._shards
+            family.simulator(s.stop - s.start, n_envs, max(1, workers.n_threads // n_shards)) for s in self._shards
         ]
+
+    def close(self) -> None:
+        """Release the simulators, worker processes included; harmless twice."""
+        for simulator in self._simulators:
+            simulator.close()
 
     def collect(
         self, params: Float[Tensor, "task P"], tasks: Tasks, seed: np.random.SeedSequence, deterministic: bool = False
@@ -131,7 +136,7 @@ class Collector:
 
     def _collect_shard(
         self,
-        simulator: Simulator,
+        simulator: RowSimulator,
         out: _Buffers,
         params: Tensor,
         tasks: Tasks,

@@ -126,7 +126,7 @@ def load_policy(folder: str | Path) -> SavedPolicy:
         if record["format"] != FORMAT:
             raise ValueError(f"format {record['format']!r} is unknown; this version of metarl reads {FORMAT}")
         return _policy_from(record, (path / "model.safetensors").read_bytes())
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SafetensorError) as error:
         reason = f"config.json lacks {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"the policy in {path} is damaged: {reason}; make it anew") from error
 
@@ -155,9 +155,18 @@ def _policy_from(record: dict[str, Any], model: bytes) -> SavedPolicy:
     env = config_from_dict(EnvConfig(), record["env"], "env")
     family = env.make()
     named = load(model)
+    for name, value in named.items():
+        if value.dtype != torch.float32 or not bool(value.isfinite().all()):
+            raise ValueError(f"{name} must hold finite float32 numbers")
     mean, std = named.pop("obs_mean", None), named.pop("obs_std", None)
-    normaliser = None if mean is None or std is None else normaliser_from_tensors(mean, std)
+    normaliser = None
+    if mean is not None and std is not None:
+        if mean.shape != (family.spec.obs_dim,) or std.shape != mean.shape or not bool((std > 0).all()):
+            raise ValueError(f"the scaling must be of {family.spec.obs_dim} observations, with std above 0")
+        normaliser = normaliser_from_tensors(mean, std)
     network = config_from_dict(PolicyConfig(), record["policy"], "policy").make(family, normaliser)
     step_size = named.pop("inner_step_size", None)
+    if step_size is not None and step_size.shape not in ((), (network.layout.size,)):
+        raise ValueError(f"inner_step_size has shape {tuple(step_size.shape)}, expected () or one a parameter")
     task = None if record.get("task") is None else family.tasks.validate(record["task"]).goal[0]
     return SavedPolicy(env, network, network.layout.flatten(named), task, step_size, record)

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import torch
 
-from metarl.envs import Family
+from metarl.envs import TaskFamily
 from metarl.policies import GaussianPolicy, measure_normaliser
 
 from .algorithms.maml import MetaParams, adapt_tasks, init_meta_params
 from .algorithms.registry import update_of
 from .checkpoint import TrainState, load_checkpoint, save_checkpoint
 from .config import TrainConfig
+from .interrupts import interrupts_deferred, sigterm_as_interrupt
 from .losses import task_batches
 from .metrics import MetricsWriter
 from .rollout import Collector
 from .runs import RunFolder, create_run, exclusive, open_run, record_resumption
 from .saved_policy import save_policy
 from .seeding import Purpose, generator_for, seed_for
+from .start import load_start, with_start
 from .stopwatch import Stopwatch
 from .workers import Workers
 
@@ -66,25 +65,31 @@ class IterationRecord:
     """Environment steps of the iteration per second of its wall time."""
 
 
-def make_collector(config: TrainConfig, family: Family, policy: GaussianPolicy, workers: Workers) -> Collector:
+def make_collector(config: TrainConfig, family: TaskFamily, policy: GaussianPolicy, workers: Workers) -> Collector:
     """The simulators of a training run."""
     return Collector(family, policy, config.meta_batch, config.trajectories, workers)
 
 
-def initial_state(config: TrainConfig, family: Family, workers: Workers) -> TrainState:
-    """The state before the first iteration, with the observation scaling measured if the policy wants it."""
+def initial_state(config: TrainConfig, family: TaskFamily, workers: Workers) -> TrainState:
+    """The state before the first iteration.
+
+    With the observation scaling measured if the policy wants it, or that of the policy to start from.
+    """
     policy = config.policy.make(family)
     seed = int(seed_for(config.seed, Purpose.INIT).generate_state(1)[0])
+    if config.init:
+        start, theta = load_start(config, family)
+        return TrainState(0, init_meta_params(config.algo, theta), 0, 0.0, start.normaliser)
     meta = init_meta_params(config.algo, policy.init(torch.Generator().manual_seed(seed)))
     if not config.policy.normalise_obs:
         return TrainState(0, meta, 0, 0.0)
     tasks = family.tasks.sample(config.meta_batch, generator_for(config.seed, Purpose.NORMALISER), "train")
     noise_only = torch.zeros(policy.layout.size)
     noise_only[policy.layout.slices["log_std"]] = policy.init_log_std
-    collector = make_collector(config, family, policy, workers)
-    rollout = collector.collect(
-        noise_only.expand(config.meta_batch, -1), tasks, seed_for(config.seed, Purpose.NORMALISER)
-    )
+    with closing(make_collector(config, family, policy, workers)) as collector:
+        rollout = collector.collect(
+            noise_only.expand(config.meta_batch, -1), tasks, seed_for(config.seed, Purpose.NORMALISER)
+        )
     return TrainState(0, meta, rollout.n_steps, 0.0, measure_normaliser(rollout.obs, rollout.valid))
 
 
@@ -108,7 +113,14 @@ def meta_iteration(
         with watch("rollout"):
             rollout = collector.collect(params, tasks, seed_for(config.seed, purpose, it, j))
         with watch("advantages"):
-            batches = task_batches(rollout, algo.discount, algo.gae_lambda, workers)
+            batches = task_batches(
+                rollout,
+                algo.discount,
+                algo.gae_lambda,
+                workers,
+                advantages=algo.advantages,
+                baseline=algo.baseline,
+            )
         returns.append(float(rollout.episode_return.mean()))
         lengths.append(float(rollout.valid.sum(-1).float().mean()))
         n_steps += rollout.n_steps
@@ -165,6 +177,7 @@ def train(
     """
     workers = Workers(n_threads)
     config.policy.make(config.env.make())  # fail before anything is written
+    config = with_start(config)
     run = create_run(out, config, command)
     with exclusive(run):
         _loop(config, run, None, workers, on_start, on_iteration)
@@ -230,16 +243,18 @@ def _loop(
 
         with MetricsWriter(run.path, state.iteration) as metrics:
             try:
-                collector = make_collector(config, family, policy, workers)
-                while state.iteration < config.iterations:
-                    after, record = meta_iteration(config, collector, state, workers)
-                    with interrupts_deferred():  # the state and its row of metrics, or neither
-                        metrics.write(dataclasses.asdict(record))
-                        state = after
-                        if state.iteration % config.checkpoint_every == 0:
-                            save()
-                    if on_iteration is not None:
-                        on_iteration(record)
+                if config.init and start is None:
+                    save()  # from here on the run does not need the policy that it started from
+                with closing(make_collector(config, family, policy, workers)) as collector:
+                    while state.iteration < config.iterations:
+                        after, record = meta_iteration(config, collector, state, workers)
+                        with interrupts_deferred():  # the state and its row of metrics, or neither
+                            metrics.write(dataclasses.asdict(record))
+                            state = after
+                            if state.iteration % config.checkpoint_every == 0:
+                                save()
+                        if on_iteration is not None:
+                            on_iteration(record)
             finally:
                 with interrupts_deferred():
                     save()
@@ -251,43 +266,3 @@ def _loop(
                         step_size=state.meta.step_size,
                         extra={"iterations": state.iteration, "env_steps": state.env_steps, "wall_s": state.wall_s},
                     )
-
-
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, where this is the main thread."""
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    with _handling((signal.SIGTERM,), interrupt):
-        yield
-
-
-@contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM until the block is done, where this is the main thread."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    caught: list[int] = []
-    # One that is ignored (nohup, a shell's background job) or left to the system is none of ours.
-    ours = [number for number, handler in before.items() if callable(handler)]
-    with _handling(ours, lambda number, frame: caught.append(number)):
-        yield
-    for number in caught[:1]:
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            handler(number, None)
-
-
-@contextmanager
-def _handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Another handler for some signals; nothing outside the main thread, where Python allows none."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, signal.SIG_DFL if old is None else old)

@@ -1,6 +1,7 @@
 """Policies with functional, per-task parameters, and the value baseline. Needs torch only."""
 
-from .baseline import baseline_features, ridge_baseline
+from .actor_module import DeterministicActor
+from .baseline import baseline_features, cross_fitted_baseline, ridge_baseline
 from .closed_form import ClosedFormMLP, ClosedFormSurrogate, Surrogate
 from .distributions import gaussian_entropy, gaussian_kl, gaussian_log_prob
 from .gaussian_mlp import Activation, GaussianMLP
@@ -12,6 +13,7 @@ __all__ = [
     "Activation",
     "ClosedFormMLP",
     "ClosedFormSurrogate",
+    "DeterministicActor",
     "GaussianMLP",
     "GaussianPolicy",
     "ObsNormaliser",
@@ -19,6 +21,7 @@ __all__ = [
     "Surrogate",
     "actor_from_distribution",
     "baseline_features",
+    "cross_fitted_baseline",
     "gaussian_entropy",
     "gaussian_kl",
     "gaussian_log_prob",

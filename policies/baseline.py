@@ -1,4 +1,9 @@
-"""The linear value baseline of Duan et al. 2016 (rllab), fitted per task by ridge regression."""
+"""Linear value baselines, fitted per task by ridge regression.
+
+The paper's is fitted to the very episodes that it is subtracted from (Duan et al. 2016, rllab). With few episodes and
+many observations it explains their noise too, and takes away what the advantages had to tell: of the 20 episodes of a
+random Ant (254 features) it explains 0.4 of the variance, of others -9. The cross-fitted one cannot.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,9 @@ from torch import Tensor
 
 RIDGE_COEFFICIENT = 1e-5
 TIME_SCALE_STEPS = 100.0
+FOLDS = 5
+# Ridge coefficients tried, in units of the number of steps; features are standardised.
+CANDIDATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 def baseline_features(obs: Float[Tensor, "*batch time obs"]) -> Float[Tensor, "*batch time feature"]:
@@ -42,3 +50,45 @@ def ridge_baseline(
             break
         coefficient *= 10
     return (features @ weights).to(target.dtype)
+
+
+def cross_fitted_baseline(
+    obs: Float[Tensor, "env time obs"], target: Float[Tensor, "env time"], valid: Bool[Tensor, "env time"]
+) -> Float[Tensor, "env time"]:
+    """Values of each episode by a ridge regression on the other episodes of its task, so that they are unbiased.
+
+    Episodes fall into FOLDS folds, episode e into fold e mod FOLDS. Of the CANDIDATES, the coefficient that predicts
+    the returns of the left-out folds best is used. Features are `baseline_features`, standardised; the intercept is
+    not penalised. A single episode has no others: its values are 0. Fitting on other data than is evaluated keeps a
+    control variate unbiased; for regression nuisances see Chernozhukov et al. 2018 (cross-fitting).
+    """
+    n_folds = min(FOLDS, len(obs))
+    if n_folds < 2:
+        return torch.zeros_like(target)
+    features, y = baseline_features(obs.double())[..., :-1], target.double() * valid
+    mask = valid.double()
+    n = mask.sum().clamp(min=1)
+    mean = (features * mask[..., None]).sum((0, 1)) / n
+    spread = (((features - mean) * mask[..., None]) ** 2).sum((0, 1)).div(n).sqrt()
+    x = (features - mean) / torch.where(spread > 1e-8, spread, torch.inf)
+    x = torch.cat([x, torch.ones_like(y)[..., None]], dim=-1) * mask[..., None]
+
+    fold = torch.arange(len(obs), device=obs.device) % n_folds
+    grams = torch.stack([_gram(x[fold == k]) for k in range(n_folds)])
+    moments = torch.stack([x[fold == k].flatten(0, 1).t() @ y[fold == k].flatten() for k in range(n_folds)])
+    gram, moment = grams.sum(0) - grams, moments.sum(0) - moments
+    ridge = torch.ones(x.shape[-1], dtype=x.dtype, device=x.device)
+    ridge[-1] = 1e-6  # the intercept; above 0 for a fold without valid steps
+    count = (gram[:, -1, -1]).clamp(min=1)
+    candidates = torch.tensor(CANDIDATES, dtype=x.dtype, device=x.device)
+    penalty = candidates[:, None, None] * count[:, None] * ridge  # (candidate, fold, feature)
+    weights = torch.linalg.solve(gram + torch.diag_embed(penalty), moment.expand(len(CANDIDATES), *moment.shape))
+    # Squared error of the left-out folds, up to a constant: w^T G w - 2 w^T m.
+    error = ((grams @ weights[..., None]).squeeze(-1) * weights - 2 * weights * moments).sum((1, 2))
+    best = weights[int(error.argmin())]
+    return torch.einsum("etf,ef->et", x, best[fold]).to(target.dtype)
+
+
+def _gram(x: Float[Tensor, "env time feature"]) -> Float[Tensor, "feature feature"]:
+    rows = x.flatten(0, 1)
+    return rows.t() @ rows

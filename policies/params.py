@@ -21,7 +21,11 @@ class ParamLayout:
     @cached_property
     def size(self) -> int:
         """Length P of the flat vector."""
-        return sum(math.prod(shape) for _, shape in self.entries)
+        return sum(self._sizes)
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        return [math.prod(shape) for _, shape in self.entries]
 
     @cached_property
     def slices(self) -> dict[str, slice]:
@@ -36,7 +40,10 @@ class ParamLayout:
         """Views of the flat vector, each (*task, *shape); differentiable."""
         if flat.shape[-1] != self.size:
             raise ValueError(f"parameter vector has {flat.shape[-1]} entries, this policy has {self.size}")
-        return {name: flat[..., self.slices[name]].reshape((*flat.shape[:-1], *shape)) for name, shape in self.entries}
+        # One split: its backward is one concatenation, where every slice's would fill a vector of P zeros.
+        parts = flat.split(self._sizes, -1)
+        task = flat.shape[:-1]
+        return {name: part.reshape((*task, *shape)) for (name, shape), part in zip(self.entries, parts, strict=True)}
 
     def flatten(self, named: Mapping[str, Tensor]) -> Float[Tensor, " P"]:
         """Named parameters of one task as a flat vector. ValueError lists what is missing or misshapen."""

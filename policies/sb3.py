@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .gaussian_mlp import Activation, GaussianMLP
 from .normaliser import CLIP, ObsNormaliser, normaliser_from_tensors
+from .sb3_export import ScaledObservations
 
 _ACTIVATIONS: dict[type[nn.Module], Activation] = {nn.Tanh: "tanh", nn.ReLU: "relu"}
 
@@ -29,10 +30,15 @@ def gaussian_mlp_from_sb3(
     are the first layer's weights.
 
     scaling: what the policy was trained under. ValueError for a policy of another kind (squashed or state-dependent
-    noise, other activations, an extractor of its own).
+    noise, other activations, an extractor of its own; the scaling inside a model that `sb3_export` made is taken over).
     """
     layers, activation = _layers(policy)
     normaliser, factor = _normaliser(scaling)
+    extractor = policy.pi_features_extractor
+    if isinstance(extractor, ScaledObservations):
+        if normaliser is not None:
+            raise ValueError("the SB3 policy scales its observations itself; leave out the VecNormalize")
+        normaliser = normaliser_from_tensors(extractor.scaling.mean, extractor.scaling.std)
     named: dict[str, Tensor] = {"log_std": policy.log_std.detach().clone()}
     for i, layer in enumerate(layers):
         weight = layer.weight.detach().T
@@ -52,7 +58,7 @@ def _layers(policy: ActorCriticPolicy) -> tuple[list[nn.Linear], Activation]:
     """Linear layers of the actor from observation to mean, and what stands between them."""
     if not isinstance(policy.action_dist, DiagGaussianDistribution) or policy.use_sde or policy.squash_output:
         raise ValueError("the SB3 policy is no plain diagonal Gaussian; train it without use_sde, on a Box of actions")
-    if not isinstance(policy.pi_features_extractor, FlattenExtractor):
+    if not isinstance(policy.pi_features_extractor, FlattenExtractor | ScaledObservations):
         kind = type(policy.pi_features_extractor).__name__
         raise ValueError(f"the SB3 policy has a {kind} before its network; train it with 'MlpPolicy'")
     hidden = list(policy.mlp_extractor.policy_net)

@@ -23,6 +23,11 @@ TASKS = {
     "ant-dir-2d": ("0,1", [0.0, 1.0]),
     "ant-vel": ("1.25", [1.25]),
     "ant-goal": ("0.5 -0.5", [0.5, -0.5]),
+    "ant-crippled": ("back-left", [2.0]),
+    "half-cheetah-params": ("nominal", [0.0] * 29),
+    "walker-params": ("nominal", [0.0] * 28),
+    "hopper-params": ("nominal", [0.0] * 16),
+    "humanoid-dir": ("0,1", [0.0, 1.0]),
     "point-nav": ("-0.3,0.2", [-0.3, 0.2]),
     "point-nav-sparse": None,
 }

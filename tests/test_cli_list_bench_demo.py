@@ -16,7 +16,7 @@ import metarl.bench
 from metarl import load_policy
 from metarl.commands import bench_command, demo_command
 from metarl.config import TrainConfig
-from metarl.envs import PROTOCOLS, family_names, make_family
+from metarl.envs import PROTOCOLS, family_class, family_names, make_family
 from metarl.presets import PRESETS, preset
 
 
@@ -35,7 +35,8 @@ def test_the_list_as_json_is_true(capsys: pytest.CaptureFixture[str]) -> None:
     assert listed["presets"] == PRESETS
     for entry in listed["environments"]:
         assert entry["gym_id"] in gymnasium.registry
-        for protocol in PROTOCOLS:
+        assert set(entry["protocols"]) == set(family_class(entry["name"]).protocols)
+        for protocol in entry["protocols"]:
             spec = make_family(entry["name"], protocol).spec
             facts = entry["protocols"][protocol]
             assert (facts["obs_dim"], facts["act_dim"], facts["horizon"]) == (spec.obs_dim, spec.act_dim, spec.horizon)

@@ -6,12 +6,16 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs import PROTOCOLS, Family, MetaEnv, Simulator, State, Tasks, family_names, make_family
+from metarl.envs import Family, MetaEnv, Simulator, State, Tasks, family_class, family_names, make_family, task_model
+from metarl.envs.dynamics import has_dynamics
 
 N_TASKS, N_ENVS, N_STEPS = 3, 2, 12
 
 
-@pytest.fixture(scope="module", params=[(name, protocol) for name in family_names() for protocol in PROTOCOLS], ids=str)
+BUILDS = [(name, protocol) for name in family_names() for protocol in family_class(name).protocols]
+
+
+@pytest.fixture(scope="module", params=BUILDS, ids=str)
 def family(request: pytest.FixtureRequest) -> Family:
     return make_family(*request.param)
 
@@ -61,7 +65,10 @@ def test_spec_matches_what_the_simulator_returns(family: Family) -> None:
 
 
 def test_policy_sees_the_goal_only_as_an_oracle(family: Family) -> None:
-    """Other tasks, same generators and actions: physics and observation must not notice."""
+    """Other tasks, same generators and actions: physics and observation must not notice.
+
+    Where the dynamics are the task, the first observation must not.
+    """
     tasks = sampled_tasks(family)
     other = family.tasks.sample(N_TASKS, np.random.default_rng(8))
     assert not np.array_equal(tasks.goal, other.goal)
@@ -70,8 +77,11 @@ def test_policy_sees_the_goal_only_as_an_oracle(family: Family) -> None:
     simulators = [Simulator(family, N_TASKS, N_ENVS) for _ in range(2)] + [Simulator(oracle, N_TASKS, N_ENVS)]
     goals = np.repeat(tasks.goal[:, None], N_ENVS, axis=1)
     obs = [s.reset(t, generators()) for s, t in zip(simulators, (tasks, other, tasks), strict=True)]
-    for action in random_actions(family, 5):
-        np.testing.assert_array_equal(obs[0], obs[1])
+    for t, action in enumerate(random_actions(family, 5)):
+        if has_dynamics(family) and t > 0:
+            assert (obs[0] != obs[1]).any(axis=(1, 2))[(tasks.goal != other.goal).any(axis=1)].all()
+        else:
+            np.testing.assert_array_equal(obs[0], obs[1])
         np.testing.assert_array_equal(np.concatenate([obs[0], goals], axis=2), obs[2])
         obs = [s.step(action).obs for s in simulators]
 
@@ -182,7 +192,7 @@ def test_episode_is_truncated_at_the_horizon(family: Family) -> None:
 
 
 def test_trajectory_is_that_of_a_plain_mujoco_loop(family: Family) -> None:
-    """Bit for bit: state, observation and reward of a loop over MjData with mj_step."""
+    """Bit for bit: state, observation and reward of a loop over MjData with mj_step, in the task's own model."""
     if family.kinematic:
         pytest.skip("moves without MuJoCo")
     actions = random_actions(family)
@@ -190,35 +200,36 @@ def test_trajectory_is_that_of_a_plain_mujoco_loop(family: Family) -> None:
     batched = rollout(Simulator(family, N_TASKS, N_ENVS, n_threads=2), actions)
     for task in range(N_TASKS):
         rng = generators()[task]
+        model = task_model(family, tasks.goal[task])
         for env in range(N_ENVS):
-            data = mujoco.MjData(family.model)
+            data = mujoco.MjData(model)
             data.qpos[:], data.qvel[:] = family.reset(rng)
-            mujoco.mj_forward(family.model, data)
-            np.testing.assert_array_equal(observed(family, data), batched["obs"][0, task, env])
+            mujoco.mj_forward(model, data)
+            np.testing.assert_array_equal(observed(family, model, data), batched["obs"][0, task, env])
             for t, action in enumerate(np.clip(actions[:, task, env], -1.0, 1.0)):
                 qpos_before = data.qpos.copy()
                 data.ctrl[:] = family.controls(action[None])[0]
-                mujoco.mj_step(family.model, data, nstep=family.frame_skip)
-                np.testing.assert_array_equal(observed(family, data), batched["obs"][t + 1, task, env])
-                reward = family.reward(qpos_before[None], state_of(family, data), action[None], tasks[task].goal)
+                mujoco.mj_step(model, data, nstep=family.frame_skip)
+                np.testing.assert_array_equal(observed(family, model, data), batched["obs"][t + 1, task, env])
+                reward = family.reward(qpos_before[None], state_of(family, model, data), action[None], tasks[task].goal)
                 assert reward[0] == batched["reward"][t, task, env]
 
 
-def state_of(family: Family, data: mujoco.MjData) -> State:
+def state_of(family: Family, model: mujoco.MjModel, data: mujoco.MjData) -> State:
     """A family's State from an MjData after a step, with the stages that the family asks for on a copy of it."""
-    current = mujoco.MjData(family.model)
-    mujoco.mj_copyData(current, family.model, data)
+    current = mujoco.MjData(model)
+    mujoco.mj_copyData(current, model, data)
     if family.stage == mujoco.mjtStage.mjSTAGE_VEL:
-        mujoco.mj_fwdPosition(family.model, current)
-        mujoco.mj_sensorPos(family.model, current)
-        mujoco.mj_fwdVelocity(family.model, current)
-        mujoco.mj_sensorVel(family.model, current)
+        mujoco.mj_fwdPosition(model, current)
+        mujoco.mj_sensorPos(model, current)
+        mujoco.mj_fwdVelocity(model, current)
+        mujoco.mj_sensorVel(model, current)
     derived = {name: np.array(getattr(current, name))[None] for name in family.derived}
     return State(current.qpos[None], current.qvel[None], derived)
 
 
-def observed(family: Family, data: mujoco.MjData) -> np.ndarray:
-    return family.observe(state_of(family, data))[0]
+def observed(family: Family, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
+    return family.observe(state_of(family, model, data))[0]
 
 
 def test_diverged_row_is_contained(family: Family, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:

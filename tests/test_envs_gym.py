@@ -15,10 +15,10 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import metarl  # noqa: F401  (registers the ids)
-from metarl.envs import PROTOCOLS, MetaEnv, MetaVectorEnv, family_class, family_names
+from metarl.envs import MetaEnv, MetaVectorEnv, family_class, family_names
 from metarl.envs.registration import gym_id
 
-NAMES_AND_PROTOCOLS = [(name, protocol) for name in family_names() for protocol in PROTOCOLS]
+NAMES_AND_PROTOCOLS = [(name, protocol) for name in family_names() for protocol in family_class(name).protocols]
 
 
 def run_python(code: str) -> str:

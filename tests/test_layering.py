@@ -110,7 +110,7 @@ def test_stable_baselines3_is_not_imported_at_the_start() -> None:
     """It takes seconds; only the adapter, and functions that need it, may."""
     for package in (*OURS, "metarl"):
         for path in sources(package):
-            if path.name not in ("sb3_vec_env.py", "sb3.py"):
+            if path.name not in ("sb3_vec_env.py", "sb3.py", "sb3_export.py"):
                 eager = [
                     name for name, at_import in imports(path) if at_import and name.startswith("stable_baselines3")
                 ]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metarl.inner import adapt, sgd_step
+from metarl.inner import adapt, adapt_with, sgd_step
 
 
 def quadratic(seed: int, n: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,3 +55,27 @@ def test_autograd_through_adaptation_gives_the_meta_gradient():
     (gradient,) = torch.autograd.grad((adapted**2).sum() / 2, theta)
     contraction = torch.eye(4, dtype=torch.float64) - alpha * hessian
     torch.testing.assert_close(gradient, torch.linalg.matrix_power(contraction, k) @ adapted.detach())
+
+
+class Momentum:
+    """velocity_j = 0.5 velocity_{j-1} + gradient;  theta_j = theta_{j-1} - 0.1 velocity_j."""
+
+    def init(self, params):
+        return torch.zeros_like(params)
+
+    def step(self, params, signal, state):
+        velocity = 0.5 * state + signal
+        return params - 0.1 * velocity, velocity
+
+
+def test_an_update_with_state_equals_torchs_optimiser():
+    hessian, centre = quadratic(0)
+    path = adapt_with(
+        Momentum(), lambda p, batch: hessian @ (p - centre), torch.ones(4, dtype=torch.float64), [None] * 4
+    )
+    theirs = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.SGD([theirs], lr=0.1, momentum=0.5)
+    for point in path[1:]:
+        theirs.grad = hessian @ (theirs.detach() - centre)
+        optimiser.step()
+        torch.testing.assert_close(point, theirs.detach())

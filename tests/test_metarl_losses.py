@@ -112,6 +112,17 @@ def test_zero_rewards_have_weight_zero(dtype):
         assert not batch.weight.any()
 
 
+def test_centred_advantages_keep_the_unit_of_the_reward(dtype):
+    """Ten times the reward: ten times the weights, where standardised ones stay. Each task sums to zero."""
+    reward = make_rollout().reward.float()
+    one, ten = (make_rollout(reward=scale * reward) for scale in (1, 10))
+    for kind, factor in (("centred", 10), ("standardised", 1)):
+        pairs = zip(*(task_batches(r, 0.99, 0.9, Workers(1), dtype, kind)[:2] for r in (one, ten)), strict=True)
+        for a, b in pairs:
+            torch.testing.assert_close(b.weight, factor * a.weight, rtol=1e-3, atol=1e-4)
+            assert abs(float(a.weight.sum())) < 1e-5
+
+
 def test_the_number_of_threads_changes_nothing():
     for one, other in zip(*(task_batches(make_rollout(), 0.99, 0.9, Workers(n)) for n in (1, 3)), strict=True):
         for field in dataclasses.fields(one):

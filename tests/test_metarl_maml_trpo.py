@@ -318,6 +318,8 @@ def test_adapting_tasks_is_one_gradient_step_each():
         ("discount", 0.0),
         ("discount", 1.01),
         ("gae_lambda", -0.1),
+        ("advantages", "scaled"),
+        ("baseline", "none"),
         ("max_kl", 0.0),
         ("cg_iterations", 0),
         ("cg_damping", -1e-9),

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.policies import baseline_features, ridge_baseline
+from metarl.policies import baseline_features, cross_fitted_baseline, ridge_baseline
+from metarl.policies.baseline import CANDIDATES, FOLDS
 
 
 def normal(*shape: int, seed: int) -> torch.Tensor:
@@ -83,3 +84,63 @@ def test_values_have_the_dtype_of_the_target():
     obs, valid = normal(2, 5, 4, seed=0).float(), torch.ones(2, 5, dtype=torch.bool)
     assert ridge_baseline(obs, torch.ones(2, 5), valid).dtype == torch.float32
     assert ridge_baseline(obs, torch.ones(2, 5, dtype=torch.float64), valid).dtype == torch.float64
+
+
+def plain_cross_fit(obs: torch.Tensor, target: torch.Tensor, valid: torch.Tensor, coefficient: float) -> np.ndarray:
+    """Each fold's values from least squares on the other folds, with the ridge as extra rows; one coefficient."""
+    features = baseline_features(obs).numpy()[..., :-1]
+    mean, spread = features[valid.numpy()].mean(0), features[valid.numpy()].std(0)
+    x = np.concatenate([(features - mean) / spread, np.ones((*target.shape, 1))], axis=-1)
+    values = np.zeros(target.shape)
+    for k in range(FOLDS):
+        inside = np.arange(len(obs)) % FOLDS == k
+        rows, y = x[~inside][valid.numpy()[~inside]], target.numpy()[~inside][valid.numpy()[~inside]]
+        ridge = np.sqrt(coefficient * len(rows)) * np.eye(x.shape[-1])
+        ridge[-1] *= 1e-3
+        zeros = np.zeros(len(ridge))
+        weights = np.linalg.lstsq(np.concatenate([rows, ridge]), np.concatenate([y, zeros]), rcond=None)[0]
+        values[inside] = x[inside] @ weights
+    return values
+
+
+@pytest.mark.parametrize("noise", [0.1, 3.0, 300.0])
+def test_cross_fitted_values_are_those_of_the_best_coefficient(noise):
+    obs, valid = normal(12, 15, 2, seed=0), prefix_mask([15, 9, 15, 4, 15, 15, 12, 15, 1, 15, 15, 8], 15)
+    target = obs @ normal(2, seed=1) + noise * normal(12, 15, seed=2)
+    tried = [plain_cross_fit(obs, target, valid, c) for c in CANDIDATES]
+    errors = [((values - target.numpy())[valid.numpy()] ** 2).sum() for values in tried]
+    values = cross_fitted_baseline(obs, target, valid)
+    expected = tried[int(np.argmin(errors))]
+    torch.testing.assert_close(values[valid], torch.from_numpy(expected)[valid], rtol=1e-6, atol=1e-8)
+
+
+def test_cross_fitted_values_do_not_see_their_own_episodes():
+    """An episode's return moves the values of other folds, and of its own only through the choice of coefficient."""
+    obs, target = normal(10, 20, 3, seed=0), normal(10, 20, seed=1)
+    valid = torch.ones(10, 20, dtype=torch.bool)
+    shifted = target.clone()
+    shifted[3] += 1e-3
+    one, other = (cross_fitted_baseline(obs, y, valid) for y in (target, shifted))
+    same = torch.arange(10) % FOLDS == 3
+    torch.testing.assert_close(one[same], other[same], rtol=0, atol=1e-14)
+    assert (one[~same] != other[~same]).all()
+
+
+def test_what_ridge_explains_of_pure_noise_the_cross_fitted_baseline_does_not():
+    obs, target = normal(20, 10, 40, seed=0), normal(20, 10, seed=1)
+    valid = torch.ones(20, 10, dtype=torch.bool)
+    left = [
+        float((target - fit(obs, target, valid)).var() / target.var())
+        for fit in (ridge_baseline, cross_fitted_baseline)
+    ]
+    assert left[0] < 0.7
+    assert 0.95 < left[1] < 1.1
+
+
+def test_cross_fitting_survives_little_data():
+    one_step = torch.zeros(7, 4, dtype=torch.bool)
+    one_step[0, 0] = True
+    for n, valid in ((1, torch.ones(1, 4, dtype=torch.bool)), (2, torch.ones(2, 4, dtype=torch.bool)), (7, one_step)):
+        values = cross_fitted_baseline(normal(n, 4, 3, seed=0), normal(n, 4, seed=1), valid)
+        assert torch.isfinite(values).all()
+        assert n > 1 or not values.any()

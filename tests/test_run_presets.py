@@ -12,7 +12,7 @@ import pytest
 from small_runs import small_config
 
 from metarl.config import TrainConfig, config_from_dict, config_to_dict
-from metarl.envs import PROTOCOLS, ProtocolName, family_names
+from metarl.envs import ProtocolName, family_class, family_names
 from metarl.presets import PRESETS, PresetName, preset
 from metarl.train import initial_state, make_collector, meta_iteration
 from metarl.workers import Workers
@@ -32,10 +32,15 @@ def test_the_preset_names_are_the_presets() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("env", family_names())
 def test_every_preset_builds_and_survives_json_and_toml(env: str, name: PresetName) -> None:
-    for protocol in (None, *PROTOCOLS):
+    if name == "paper" and "finn2017" not in family_class(env).protocols:
+        with pytest.raises(ValueError, match=f"{env} has no protocol 'finn2017' .*; use modern"):
+            preset(env, name)
+    else:
+        assert preset(env, name).env.name == env
+    for protocol in family_class(env).protocols:
         config = preset(env, name, protocol)
         assert config.env.name == env
-        assert protocol in (None, config.env.protocol)
+        assert protocol == config.env.protocol
         assert config.policy.make(config.env.make()).layout.size > 0
         data = config_to_dict(config)
         assert config_from_dict(TrainConfig(), data) == config
@@ -65,9 +70,10 @@ def test_a_wrong_name_gets_the_nearest(env: str, name: str, said: str) -> None:
         preset(env, name)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("env", family_names())
-def test_every_environment_trains_in_both_protocols(env: str, protocol: ProtocolName) -> None:
+@pytest.mark.parametrize(
+    ("env", "protocol"), [(env, protocol) for env in family_names() for protocol in family_class(env).protocols]
+)
+def test_every_environment_trains_in_each_of_its_protocols(env: str, protocol: ProtocolName) -> None:
     config = small_config(env, protocol)
     workers = Workers(1)
     family = config.env.make()

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs import PROTOCOLS, Family, family_names, make_family
+from metarl.envs import Family, family_class, family_names, make_family, task_model
 from metarl.videos import EglUnavailableError, build_scene, camera_tracks, make_renderer, root_positions
 from metarl.videos.camera import smooth_track
 from metarl.videos.raycast import _bilinear, _blur, _filtered_checker
@@ -30,7 +30,7 @@ def _egl_problem() -> str:
 EGL_PROBLEM = _egl_problem()
 NEEDS_EGL = pytest.mark.skipif(bool(EGL_PROBLEM), reason=f"no EGL here: {EGL_PROBLEM}")
 BACKENDS = ["raycast", pytest.param("egl", marks=NEEDS_EGL)]
-ALL_FAMILIES = [(name, protocol) for name in family_names() for protocol in PROTOCOLS]
+ALL_FAMILIES = [(name, protocol) for name in family_names() for protocol in family_class(name).protocols]
 
 
 def _goal(family: Family) -> np.ndarray:
@@ -75,12 +75,13 @@ def test_robot_and_goal_are_visible(name: str, protocol: str, backend: str) -> N
 def test_scene_keeps_the_robot_as_it_is(name: str, protocol: str) -> None:
     family = make_family(name, protocol)
     model = build_scene(family, _goal(family)).model
+    simulated = task_model(family, _goal(family))
     bodies = slice(0, family.model.nbody)
     assert model.nq == family.model.nq
     np.testing.assert_array_equal(model.qpos0, family.model.qpos0)
     np.testing.assert_array_equal(model.body_pos[bodies], family.model.body_pos)
     if not family.kinematic:  # a point is drawn larger than it is
-        np.testing.assert_allclose(model.body_mass[bodies], family.model.body_mass, rtol=1e-12)
+        np.testing.assert_allclose(model.body_mass[bodies], simulated.body_mass, rtol=1e-12)
         moving = family.model.body_weldid[family.model.geom_bodyid] != 0
         np.testing.assert_array_equal(model.geom_size[: family.model.ngeom][moving], family.model.geom_size[moving])
     markers = model.geom_bodyid >= family.model.nbody

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from metarl.envs import Family, Marker
+from metarl.envs.dynamics import show_task
 
 FLOOR_RGB = (0.87, 0.89, 0.92), (0.70, 0.74, 0.80)
 SKY_RGB = (0.30, 0.50, 0.78)  # zenith
@@ -75,6 +76,7 @@ def build_scene(family: Family, goal: Float[np.ndarray, " goal"], *, with_marker
     if marker is not None:
         _add_marker(spec, marker, size_m, planar, family.kinematic)
     model = family.compile(spec)
+    show_task(model, family, np.asarray(goal, dtype=np.float64))
     if model.nq != original.nq:
         raise RuntimeError(f"the goal marker changed nq of {family.name} from {original.nq} to {model.nq}")
     # Seen from the side an arrow floats above the robot; seen from above it lies on the floor, ahead of the robot,

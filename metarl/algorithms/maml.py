@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from metarl.adam import AdamState
 from metarl.inner import adapt, sgd_step
-from metarl.losses import Linearise, LinearisedPolicy, TaskBatch, linearise_with
+from metarl.losses import AdvantageScale, Linearise, LinearisedPolicy, TaskBatch, ValueBaseline, linearise_with
 from metarl.outer import InnerStep, pull_back
 from metarl.policies import GaussianPolicy, Surrogate
 from metarl.workers import Workers
@@ -51,6 +51,10 @@ class InnerLoop:
     """Discount per control step."""
     gae_lambda: float = 1.0
     """Lambda of generalised advantage estimation, in [0, 1]. Paper: 1."""
+    advantages: AdvantageScale = "standardised"
+    """Advantages of a task, in either loop: mean 0 and standard deviation 1 (paper), or centred, in units of reward."""
+    baseline: ValueBaseline = "ridge"
+    """Value baseline: ridge is fitted to the episodes that it serves (paper), cross-fitted to a task's others."""
 
     def __post_init__(self) -> None:
         check("inner_lr", self.inner_lr, self.inner_lr > 0, "positive")
@@ -58,6 +62,10 @@ class InnerLoop:
         check("later_lr_ratio", self.later_lr_ratio, self.later_lr_ratio > 0, "positive")
         check("discount", self.discount, 0 < self.discount <= 1, "in (0, 1]")
         check("gae_lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "in [0, 1]")
+        for name, kind in (("advantages", AdvantageScale), ("baseline", ValueBaseline)):
+            value = getattr(self, name)
+            if value not in get_args(kind):
+                raise ValueError(f"{name} is {value!r}, but must be {' or '.join(get_args(kind))}")
 
 
 @dataclass(frozen=True)

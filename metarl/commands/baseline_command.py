@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,10 @@ from typing import Annotated
 import tyro
 
 from metarl.baselines import BaselineConfig, BaselineKind, PPOConfig, baseline_folder, baseline_preset
-from metarl.commands.loading import check_threads, check_writable
+from metarl.commands.checks import check_threads, check_writable, clock
+from metarl.commands.console import Console
 from metarl.commands.parsing import parse_args
-from metarl.commands.train_command import clock
-from metarl.config import EnvConfig
+from metarl.config import EnvConfig, config_to_dict
 from metarl.envs import ProtocolName
 from metarl.ppo_training import CurvePoint, minibatch_size, train_baseline
 
@@ -58,6 +59,8 @@ class Args:
     """Threads of the simulator, 0 for one per core. Does not change the results."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print nothing but the folder."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object a line, each with "event": start, update, done."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,18 +70,21 @@ def main(argv: Sequence[str]) -> int:
     env = EnvConfig(args.name, args.env.protocol, oracle=args.kind == "oracle", horizon=args.env.horizon)
     config = BaselineConfig(args.kind, env, args.ppo, args.steps, args.seed)
     minibatch_size(config)
+    console = Console(quiet=args.quiet, json=args.json)
     out = args.out or baseline_folder(args.kind, env)
     check_writable(out)
-    progress = Progress(config, out, args.quiet)
-    train_baseline(
-        config,
-        out,
-        n_threads=args.threads,
-        command=shlex.join(["metarl", "baseline", *argv]),
-        replace=args.replace,
-        on_update=progress.update,
-    )
-    print(out if args.quiet else f"done: {out}", flush=True)
+    with console:
+        progress = Progress(config, out, console)
+        train_baseline(
+            config,
+            out,
+            n_threads=args.threads,
+            command=shlex.join(["metarl", "baseline", *argv]),
+            replace=args.replace,
+            on_update=progress.update,
+        )
+    console.result(str(out) if args.quiet else f"done: {out}")
+    console.event("done", folder=str(out))
     return 0
 
 
@@ -91,31 +97,24 @@ def parse(argv: Sequence[str]) -> Args:
 
 
 class Progress:
-    """A line an update, at most one every few seconds."""
+    """An update a line, as the console shows it."""
 
-    EVERY_S = 2.0
-
-    def __init__(self, config: BaselineConfig, out: Path, quiet: bool) -> None:
+    def __init__(self, config: BaselineConfig, out: Path, console: Console) -> None:
         self.config = config
-        self.quiet = quiet
-        self.printed_s = -self.EVERY_S
-        if not quiet:
-            print(
-                f"{config.env.name} ({config.env.protocol}), {config.kind}: {config.steps:,} steps, "
-                f"{config.ppo.envs} episodes an update -> {out}\nreturns are means over new training tasks",
-                flush=True,
-            )
+        self.console = console
+        console.say(
+            f"{config.env.name} ({config.env.protocol}), {config.kind}: {config.steps:,} steps, "
+            f"{config.ppo.envs} episodes an update -> {out}\nreturns are means over new training tasks"
+        )
+        console.event("start", folder=str(out), config=config_to_dict(config))
 
     def update(self, point: CurvePoint) -> None:
         """Report an update."""
-        last = point.env_steps >= self.config.steps
-        if self.quiet or (point.wall_s - self.printed_s < self.EVERY_S and not last):
-            return
-        self.printed_s = point.wall_s
         rate = point.env_steps / point.wall_s
         left = max(0, self.config.steps - point.env_steps) / rate
-        print(
+        self.console.progress(
             f"{point.env_steps:>12,}/{self.config.steps:,}  return {point.mean_return:9.2f}  "
             f"std {point.mean_std:.2f}  {rate:8,.0f} steps/s  left {clock(left)}",
-            flush=True,
+            last=point.env_steps >= self.config.steps,
         )
+        self.console.event("update", **dataclasses.asdict(point))

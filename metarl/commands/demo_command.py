@@ -12,9 +12,11 @@ from typing import Annotated
 import tyro
 
 from metarl.commands import evaluate_command, record_command
-from metarl.commands.loading import check_least, check_writable, load_run
+from metarl.commands.checks import check_least, check_writable, clock, explained_interrupt, free_folder
+from metarl.commands.console import Console
+from metarl.commands.loading import load_run
 from metarl.commands.parsing import parse_args
-from metarl.commands.train_command import Progress, clock, explained_interrupt, free_folder
+from metarl.commands.train_progress import LogOptions, observed
 from metarl.presets import preset
 from metarl.train import train
 
@@ -55,15 +57,14 @@ def main(argv: Sequence[str]) -> int:
     out = args.out or free_folder(Path("runs"), "demo")
     check_writable(out)
     start = time.perf_counter()
-    progress = Progress()
-    with explained_interrupt(out):
+    with explained_interrupt(out), observed(Console(), LogOptions()) as (_, on_start, on_iteration):
         run = train(
             config,
             out,
             n_threads=args.threads,
             command=shlex.join(["metarl", "demo", *argv]),
-            on_start=progress.start,
-            on_iteration=progress.iteration,
+            on_start=on_start,
+            on_iteration=on_iteration,
         )
     trained_s = time.perf_counter() - start
     loaded = load_run(run.path)

@@ -12,8 +12,10 @@ from typing import Annotated, Any
 import tyro
 
 from metarl.baselines import FOLDER, Baselines, load_baselines
+from metarl.board import add_evaluation
 from metarl.commands.adapt_command import check_adaptation
-from metarl.commands.loading import LoadedRun, check_least, check_writable, load_run
+from metarl.commands.checks import check_least, check_writable
+from metarl.commands.loading import LoadedRun, load_run
 from metarl.commands.parsing import parse_args
 from metarl.evaluate import evaluate
 from metarl.figures import adaptation_figure
@@ -127,10 +129,15 @@ def evaluate_run(
 
 
 def write_evaluation(loaded: LoadedRun, result: Mapping[str, Any], out: Path) -> list[Path]:
-    """Write evaluation.json and evaluation.png into a folder; returns their paths."""
+    """Write evaluation.json and evaluation.png into a folder; returns their paths.
+
+    Into the run's own folder, they also go into its TensorBoard.
+    """
     write_atomic(out / "evaluation.json", json_text(result))
     title = f"{loaded.config.env.name} ({loaded.config.env.protocol}), {loaded.state.iteration} iterations"
     adaptation_figure(result, title, out / "evaluation.png")
+    if out.resolve() == loaded.folder.path.resolve() and loaded.folder.board.is_dir():
+        add_evaluation(out, result, out / "evaluation.png")
     return [out / "evaluation.json", out / "evaluation.png"]
 
 

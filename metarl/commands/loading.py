@@ -9,8 +9,9 @@ from typing import Any
 from metarl.algorithms.maml_trpo import MetaParams
 from metarl.checkpoint import TrainState
 from metarl.config import TrainConfig
-from metarl.envs import Family, Tasks
+from metarl.envs import Family, ProtocolName, TaskFamily, Tasks, family_names
 from metarl.policies import GaussianMLP
+from metarl.pretrained import pretrained_folder
 from metarl.runs import RunFolder, open_run
 from metarl.saved_policy import adaptation_config, load_policy
 from metarl.train import load_state
@@ -23,9 +24,18 @@ class LoadedRun:
     folder: RunFolder
     """The run's folder, or the initialisation's."""
     config: TrainConfig
-    family: Family
+    family: TaskFamily
     policy: GaussianMLP
     state: TrainState
+
+    def mujoco_family(self) -> Family:
+        """The family, for filming. ValueError for one of Gymnasium environments, which have pictures of their own."""
+        if not isinstance(self.family, Family):
+            raise ValueError(
+                f"{self.config.env.name} runs Gymnasium environments in worker processes, which cannot be filmed from "
+                "here; 'metarl adapt' saves a policy to film in the environment itself (metarl.load_policy)"
+            )
+        return self.family
 
     def task(self, text: str) -> Tasks:
         """One task of the run's family from the command line."""
@@ -48,6 +58,22 @@ def load_run(path: Path) -> LoadedRun:
     return LoadedRun(run, config, family, config.policy.make(family, state.normaliser), state)
 
 
+def policy_source(path: Path, pretrained: bool, protocol: ProtocolName | None, command: str, does: str) -> Path:
+    """The folder that RUN and --pretrained --protocol name.
+
+    command, does: for an error: its name, and what it does with a policy that ships.
+    """
+    if pretrained:
+        return pretrained_folder(str(path), protocol)
+    if protocol is not None:
+        raise ValueError("--protocol goes with --pretrained only; a run has its own")
+    if str(path) in family_names() and not path.exists():
+        raise FileNotFoundError(
+            f"there is no run folder {path}; 'metarl {command} {path} --pretrained' {does} a policy that ships"
+        )
+    return path
+
+
 def _load_initialisation(path: Path) -> LoadedRun:
     saved = load_policy(path)
     config = adaptation_config(saved, str(path))
@@ -67,25 +93,3 @@ def _count(record: dict[str, Any], name: str, path: Path) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"the policy in {path} is damaged: {name} is {value!r}; make it anew")
     return value
-
-
-def check_writable(folder: Path) -> None:
-    """Make a folder for output before long work starts; OSError if it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".metarl-write-test"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OSError(f"cannot write to {folder}: {error.strerror or error}; choose another with --out") from error
-
-
-def check_threads(threads: int) -> None:
-    """ValueError if the option makes no sense; before anything is written."""
-    check_least("threads", threads, 0)
-
-
-def check_least(option: str, value: int, least: int) -> None:
-    """ValueError if an option is below its least value."""
-    if value < least:
-        raise ValueError(f"--{option} is {value}, but must be at least {least}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,14 +13,16 @@ import numpy as np
 import torch
 import tyro
 
+from metarl.board import add_video
 from metarl.commands.adapt_command import adapt_run, check_adaptation, task_slug
-from metarl.commands.loading import LoadedRun, check_least, check_writable, load_run
+from metarl.commands.checks import check_least, check_writable
+from metarl.commands.loading import LoadedRun, load_run, policy_source
 from metarl.commands.parsing import parse_args
-from metarl.envs import ProtocolName, Tasks, family_names
-from metarl.pretrained import pretrained_folder
+from metarl.envs import ProtocolName, Tasks
+from metarl.evaluate import AdaptationPath
 from metarl.saved_policy import SavedPolicy
 from metarl.seeding import Purpose, generator_for, seed_for
-from metarl.videos import EglUnavailableError, Recording, record, run_episode
+from metarl.videos import EglUnavailableError, Episode, Recording, record, run_episode
 
 OutPath = Annotated[
     Path | None,
@@ -79,7 +82,8 @@ def main(argv: Sequence[str]) -> int:
     check_least("height", args.height, 16)
     if args.out is not None and args.out.suffix.lower() != ".mp4":
         raise ValueError(f"--out is {args.out}, but must end in .mp4; --gif writes a GIF beside it")
-    loaded = load_run(_folder(args))
+    loaded = load_run(policy_source(args.run, args.pretrained, args.protocol, "record", "films"))
+    loaded.mujoco_family()  # an error here, before the adaptation
     if args.task is None:
         task = loaded.family.tasks.sample(1, generator_for(args.seed, Purpose.EVAL_TASKS), "test")
         slug = task_slug(loaded.family.describe(task.goal[0]))
@@ -97,19 +101,6 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _folder(args: Args) -> Path:
-    """The run, or the pretrained policy's folder."""
-    if args.pretrained:
-        return pretrained_folder(str(args.run), args.protocol)
-    if args.protocol is not None:
-        raise ValueError("--protocol goes with --pretrained only; a run has its own")
-    if str(args.run) in family_names() and not args.run.exists():
-        raise FileNotFoundError(
-            f"there is no run folder {args.run}; 'metarl record {args.run} --pretrained' films a policy that ships"
-        )
-    return args.run
-
-
 def _default_out(loaded: LoadedRun, slug: str, pretrained: bool) -> Path:
     env = loaded.config.env
     # A pretrained policy's own folder is part of the installation.
@@ -121,10 +112,12 @@ def _default_out(loaded: LoadedRun, slug: str, pretrained: bool) -> Path:
 def record_run(loaded: LoadedRun, task: Tasks, out: Path, args: Args, command: str) -> Recording:
     """Adapt, film one episode before and one after from the same initial state, and write the video.
 
-    command: the one that makes this video, for its JSON.
+    command: the one that makes this video, for its JSON. A video in the run's own folder also goes into its
+    TensorBoard.
     """
     path = adapt_run(loaded, task, args.steps, args.trajectories, args.seed, args.threads)
     goal = task.goal[0]
+    family = loaded.mujoco_family()
     panels = []
     for step, title in ((0, "before adaptation"), (args.steps, _after(args.steps))):
         policy = SavedPolicy(loaded.config.env, loaded.policy, path.params[step][0], goal, None, {})
@@ -132,20 +125,39 @@ def record_run(loaded: LoadedRun, task: Tasks, out: Path, args: Args, command: s
         noise_rng = np.random.default_rng(noise) if args.sample else None
         with torch.inference_mode():
             episode = run_episode(
-                loaded.family,
+                family,
                 goal,
                 lambda obs, policy=policy, rng=noise_rng: policy.act(obs, rng),  # type: ignore[misc]
                 np.random.default_rng(start),
             )
         panels.append((title, episode))
+    on_board = out.parent.resolve() == loaded.folder.videos.resolve() and loaded.folder.board.is_dir()
+    with tempfile.TemporaryDirectory(prefix="metarl-record-") as made:
+        gif = out.with_suffix(".gif") if args.gif else Path(made, "film.gif") if on_board else None
+        recording = _film(loaded, task, panels, out, gif, args, command, path)
+        if on_board and gif is not None:
+            add_video(loaded.folder.path, out.stem, gif, loaded.state.iteration)
+    return recording if args.gif else replace(recording, gif=None)
+
+
+def _film(
+    loaded: LoadedRun,
+    task: Tasks,
+    panels: list[tuple[str, Episode]],
+    out: Path,
+    gif: Path | None,
+    args: Args,
+    command: str,
+    path: AdaptationPath,
+) -> Recording:
     return record(
-        loaded.family,
-        goal,
+        loaded.mujoco_family(),
+        task.goal[0],
         panels,
         out,
         width=args.width,
         height=args.height,
-        gif=out.with_suffix(".gif") if args.gif else None,
+        gif=gif,
         backend=args.backend,
         metadata={
             "run": str(loaded.folder.path) if not args.pretrained else f"pretrained {args.run}",

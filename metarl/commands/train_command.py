@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
-import tomllib
-import typing
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from metarl.algorithms.registry import DEFAULT_ALGORITHM, AlgorithmName, algorithm_name
-from metarl.checkpoint import TrainState
-from metarl.commands.loading import check_threads, check_writable
-from metarl.commands.parsing import parse_args
+from metarl.algorithms.registry import DEFAULT_ALGORITHM, AlgorithmName
+from metarl.commands.checks import check_threads, check_writable, explained_interrupt, free_folder
+from metarl.commands.console import Console
+from metarl.commands.parsing import parse_args, read_toml, scan
+from metarl.commands.train_progress import LogOptions, observed
 from metarl.config import TrainConfig, check_algorithm, config_from_dict, nearest
 from metarl.envs import PROTOCOLS
-from metarl.metrics import read_metrics
 from metarl.presets import PresetName, preset
-from metarl.runs import RunFolder
-from metarl.train import IterationRecord, resume, train
+from metarl.train import resume, train
 
 DEFAULT_ENV = "half-cheetah-dir"
+MANY = ("policy.hidden-sizes",)
 
 ResumePath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")]
 TomlPath = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")]
@@ -52,7 +48,7 @@ class Args:
     algorithm: AlgorithmName = DEFAULT_ALGORITHM
     """Algorithm, whose settings are the options --algo; 'metarl list' explains them."""
     resume: ResumePath = None
-    """Continue this run, bit for bit. Beside it go only a new total of iterations, threads and quiet."""
+    """Continue this run, bit for bit. Beside it go only a new total of iterations, threads, quiet, json and log."""
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     config: TomlPath = None
     """TOML file with settings, in tables as below: iterations = 100, then [algo] inner_lr = 0.2."""
@@ -62,6 +58,9 @@ class Args:
     """Threads, 0 for one per core. Does not change the results."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print nothing but the run folder."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object a line, each with "event": start, iteration, done."""
+    log: LogOptions = field(default_factory=LogOptions)
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,9 @@ class ResumeArgs:
     """Threads, 0 for one per core. Does not change the results."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print nothing but the run folder."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object a line, each with "event": start, iteration, done."""
+    log: LogOptions = field(default_factory=LogOptions)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -84,51 +86,37 @@ def main(argv: Sequence[str]) -> int:
     if any(a == "--resume" or a.startswith("--resume=") for a in argv) and not {"-h", "--help"} & set(argv):
         again = parse_args(ResumeArgs, argv, "metarl train --resume RUN")
         check_threads(again.threads)
-        progress = Progress(quiet=again.quiet)
-        with explained_interrupt(again.resume):
+        console = Console(quiet=again.quiet, json=again.json)
+        with explained_interrupt(again.resume), observed(console, again.log) as (progress, on_start, on_iteration):
             run = resume(
                 again.resume,
                 n_threads=again.threads,
                 iterations=again.iterations,
                 command=command,
-                on_start=progress.start,
-                on_iteration=progress.iteration,
+                on_start=on_start,
+                on_iteration=on_iteration,
             )
         return progress.finish(run)
     args = parse(argv)
     check_threads(args.threads)
+    console = Console(quiet=args.quiet, json=args.json)
     out = args.out or free_folder(Path("runs"), run_name(args))
     check_writable(out)
-    progress = Progress(quiet=args.quiet)
-    with explained_interrupt(out):
+    with explained_interrupt(out), observed(console, args.log) as (progress, on_start, on_iteration):
         run = train(
             args.settings,
             out,
             n_threads=args.threads,
             command=command,
-            on_start=progress.start,
-            on_iteration=progress.iteration,
+            on_start=on_start,
+            on_iteration=on_iteration,
         )
     return progress.finish(run)
 
 
-@contextmanager
-def explained_interrupt(path: Path) -> Iterator[None]:
-    """Ctrl-C and SIGTERM say how to go on with the run."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not RunFolder(path).config.exists():
-            raise
-        metrics = path / "metrics.jsonl"
-        rows = len(read_metrics(metrics)) if metrics.exists() else 0
-        done = f" after {rows} iterations" if rows else ""
-        raise KeyboardInterrupt(f"interrupted{done}; go on with 'metarl train --resume {path}'") from None
-
-
 def parse(argv: Sequence[str]) -> Args:
     """Options over TOML over preset. ValueError for wrong ones, SystemExit after printing help."""
-    at, early = scan(argv)
+    at, early = scan(Args, argv, MANY)
     env_name = None if at is None else argv[at]
     # To the front, where an option that takes several values cannot swallow it.
     ordered = list(argv) if at is None else [argv[at], *argv[:at], *argv[at + 1 :]]
@@ -148,117 +136,8 @@ def parse(argv: Sequence[str]) -> Args:
     return parse_args(Args, ordered, "metarl train", default)
 
 
-def scan(argv: Sequence[str]) -> tuple[int | None, dict[str, str]]:
-    """Where the environment stands, and the options' values, before it is known which preset gives their defaults."""
-    flags = _flags(Args)
-    values: dict[str, str] = {}
-    at, i = None, 0
-    while i < len(argv):
-        token = argv[i]
-        i += 1
-        option, has_value, value = token.removeprefix("--").partition("=")
-        option = option.replace("_", "-")
-        if not token.startswith("-"):
-            at = i - 1 if at is None else at
-        elif has_value:
-            values[option] = value
-        elif option not in flags and token not in ("-h", "--help") and i < len(argv):
-            values[option] = argv[i]
-            i += 1
-            while option == "policy.hidden-sizes" and i < len(argv) and argv[i].isdigit():
-                i += 1
-    return at, values
-
-
-def _flags(kind: Any, prefix: str = "") -> set[str]:
-    """Names of the options that take no value."""
-    names = set()
-    for name, wanted in typing.get_type_hints(kind).items():
-        option = name.replace("_", "-")
-        if wanted is bool:
-            names |= {f"{prefix}{option}", f"{prefix}no-{option}"}
-        for kind_of in typing.get_args(wanted) or (wanted,):  # one of the algorithms, or a table itself
-            if dataclasses.is_dataclass(kind_of):
-                names |= _flags(kind_of, "" if name == "settings" else f"{prefix}{option}.")
-    return names
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file. ValueError or OSError names the file."""
-    try:
-        return tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise type(error)(f"cannot read {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
-
-
 def run_name(args: Args) -> str:
     """Default name of a run folder."""
     settings = args.settings
     algorithm = "" if args.algorithm == DEFAULT_ALGORITHM else f"{args.algorithm}-"
     return f"{settings.env.name}-{algorithm}{args.preset}-{settings.env.protocol}-seed{settings.seed}"
-
-
-def free_folder(parent: Path, name: str) -> Path:
-    """parent/name, or parent/name-2, -3, ... when it exists."""
-    path, number = parent / name, 2
-    while path.exists():
-        path, number = parent / f"{name}-{number}", number + 1
-    return path
-
-
-class Progress:
-    """One line an iteration, readable in a terminal, a notebook and a log file alike."""
-
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
-        self.total = 0
-        self.mean_s = 0.0
-
-    def start(self, config: TrainConfig, state: TrainState, run: RunFolder) -> None:
-        """Say what is about to happen."""
-        self.total = config.iterations
-        if self.quiet:
-            return
-        done = f", continuing at iteration {state.iteration}" if state.iteration else ""
-        name = algorithm_name(config.algo)
-        algorithm = "" if name == DEFAULT_ALGORITHM else f" by {name}"
-        print(
-            f"{config.env.name} ({config.env.protocol}): {config.iterations} iterations{algorithm}{done} -> {run.path}"
-        )
-        print(
-            f"each: {config.meta_batch} tasks x {config.trajectories} trajectories, before and after "
-            f"{config.algo.inner_steps} gradient step(s); returns are means over training tasks",
-            flush=True,
-        )
-
-    def iteration(self, record: IterationRecord) -> None:
-        """Report an iteration."""
-        seconds = record.iteration_s
-        self.mean_s = seconds if self.mean_s == 0 else 0.8 * self.mean_s + 0.2 * seconds
-        if self.quiet:
-            return
-        left = self.mean_s * (self.total - record.iteration - 1)
-        diverged = f"  {record.n_diverged} simulations diverged" if record.n_diverged else ""
-        print(
-            f"{record.iteration + 1:>5}/{self.total}  before {record.return_before:9.2f}  "
-            f"after {record.return_after:9.2f}  KL {record.kl:.4f}  {record.steps_per_s:8,.0f} steps/s  "
-            f"left {clock(left)}{diverged}",
-            flush=True,
-        )
-
-    def finish(self, run: RunFolder) -> int:
-        """Say where everything is."""
-        if self.quiet:
-            print(run.path)
-        else:
-            print(f"done: {run.path}\nnext: metarl evaluate {run.path}", flush=True)
-        return 0
-
-
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss or mm:ss."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m:02d}:{s:02d}"

@@ -1,0 +1,88 @@
+"""Where meta-training starts from when not from random weights: another policy, ours or Stable-Baselines3's."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from metarl.envs import TaskFamily
+from metarl.policies import GaussianMLP
+from metarl.policies.sb3_zip import gaussian_mlp_from_zip
+
+from .config import PolicyConfig, TrainConfig
+from .saved_policy import load_policy
+
+
+def with_start(config: TrainConfig) -> TrainConfig:
+    """The settings with the checksum of the policy that they start from, which is read and checked.
+
+    Raises FileNotFoundError if there is none, ValueError if it does not fit the environment or the policy's settings.
+    """
+    if not config.init:
+        if config.init_scaling:
+            raise ValueError("init_scaling goes with init, which is not given")
+        return config
+    load_start(config, config.env.make())
+    return dataclasses.replace(config, init_sha256=_digest(config))
+
+
+def load_start(config: TrainConfig, family: TaskFamily) -> tuple[GaussianMLP, Float[Tensor, " P"]]:
+    """The policy that `config.init` names, as it is when meta-training begins.
+
+    Raises as `with_start`, and ValueError if the files are not those of the recorded checksum.
+    """
+    path = Path(config.init)
+    if config.init_sha256 and _digest(config) != config.init_sha256:
+        raise ValueError(f"{path} is not the policy that this run was started with; put it back, or start a new run")
+    if path.is_dir():
+        if config.init_scaling:
+            raise ValueError("init_scaling goes with a zip only; a policy folder has its own scaling")
+        saved = load_policy(path)
+        network, theta = saved.network, saved.theta
+    elif path.exists():
+        scaling = Path(config.init_scaling) if config.init_scaling else None
+        network, theta = gaussian_mlp_from_zip(path, scaling)
+    else:
+        raise FileNotFoundError(f"there is no policy {path} to start from; give a policy folder or a zip of SB3's PPO")
+    _check_fits(network, config.policy, family, path)
+    return network, theta
+
+
+def _check_fits(network: GaussianMLP, wanted: PolicyConfig, family: TaskFamily, path: Path) -> None:
+    """ValueError that says which options would make it fit."""
+    found, needed = (network.obs_dim, network.act_dim), (family.spec.obs_dim, family.spec.act_dim)
+    if found != needed:
+        raise ValueError(
+            f"{path} has {found[0]} observations and {found[1]} actions, but {family.name} has {needed[0]} and "
+            f"{needed[1]}; choose a policy of this environment"
+        )
+    options = []
+    if network.hidden_sizes != wanted.hidden_sizes:
+        options.append(f"--policy.hidden-sizes {' '.join(map(str, network.hidden_sizes))}")
+    if network.activation != wanted.activation:
+        options.append(f"--policy.activation {network.activation}")
+    if (network.normaliser is not None) != wanted.normalise_obs:
+        options.append("--policy.no-normalise-obs" if wanted.normalise_obs else "--policy.normalise-obs")
+    if options:
+        raise ValueError(f"{path} is a policy of other settings than this run's; give also {' '.join(options)}")
+
+
+def _digest(config: TrainConfig) -> str:
+    """Checksum of what is read."""
+    path = Path(config.init)
+    total = hashlib.sha256()
+    try:
+        if path.is_dir():
+            folder = path if (path / "model.safetensors").exists() else path / "policy"
+            files = [folder / "model.safetensors", folder / "config.json"]
+        else:
+            files = [path, *([Path(config.init_scaling)] if config.init_scaling else [])]
+        for file in files:
+            total.update(file.read_bytes())
+    except OSError as error:
+        raise type(error)(f"cannot read {path}, from which the run starts: {error.strerror or error}") from error
+    return total.hexdigest()

@@ -1,0 +1,120 @@
+"""Four 3 x 3 convolutions over a task axis, with batch norm and ReLU: the network of most few-shot papers.
+
+  h_0 = x;   h_i = pool(relu(batch_norm(conv_i(h_{i-1}))));   features = mean over positions of h_4, or h_4 flattened
+
+Finn et al. 2017 use stride 2, no pooling, 64 filters and the mean over positions for Omniglot; 2 x 2 max-pooling, 32
+filters and no mean for mini-ImageNet. Prototypical and matching networks use pooling, 64 filters and no mean.
+Differs: convolutions have no bias, since batch norm would take it away again. Weights of the head start Glorot uniform;
+the paper's Omniglot code draws them with standard deviation 1. Padding is 1 on each side, where TensorFlow's "same"
+pads stride 2 on one side only; the sizes of all layers are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from metarl.policies.params import ParamLayout
+
+from .batch_norm import Moments, batch_norm
+from .networks import Params, glorot_uniform, linear, named, norm_names, start
+from .task_conv import task_conv
+
+LAYERS = 4
+
+
+@dataclass(frozen=True)
+class Conv4:
+    """Images (channel, height, width) -> four convolutions -> linear head."""
+
+    input_shape: tuple[int, ...]
+    """Channels, height, width."""
+    outputs: int | None
+    """Classes; None for a backbone that returns its features."""
+    filters: int = 64
+    pool: bool = False
+    """Halve images by 2 x 2 max-pooling; else by convolutions of stride 2."""
+    spatial_mean: bool = True
+    """Features are means over positions; else every position is a feature."""
+    scale: bool = False
+    """Batch norm has a scale beside its shift."""
+
+    def __post_init__(self) -> None:
+        if len(self.input_shape) != 3:
+            raise ValueError(f"input_shape is {self.input_shape}; a convolution needs (channel, height, width)")
+        if min(self._positions) < 1:
+            raise ValueError(f"images of {self.input_shape[1:]} vanish in {LAYERS} poolings; take 16 x 16 or more")
+
+    @property
+    def _positions(self) -> tuple[int, int]:
+        height, width = self.input_shape[1:]
+        for _ in range(LAYERS):
+            height, width = (height // 2, width // 2) if self.pool else ((height + 1) // 2, (width + 1) // 2)
+        return height, width
+
+    @cached_property
+    def feature_dim(self) -> int:
+        height, width = self._positions
+        return self.filters if self.spatial_mean else self.filters * height * width
+
+    @cached_property
+    def norm_names(self) -> tuple[str, ...]:
+        return norm_names(LAYERS, self.scale)
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        return () if self.outputs is None else ("head.weight", "head.bias")
+
+    @cached_property
+    def layout(self) -> ParamLayout:
+        entries: list[tuple[str, tuple[int, ...]]] = [(name, (self.filters,)) for name in self.norm_names]
+        channels = (self.input_shape[0], *(self.filters,) * LAYERS)
+        entries += [(f"conv{i}.weight", (channels[i + 1], channels[i], 3, 3)) for i in range(LAYERS)]
+        if self.outputs is not None:
+            entries += [("head.weight", (self.feature_dim, self.outputs)), ("head.bias", (self.outputs,))]
+        return ParamLayout(tuple(entries))
+
+    def init(self, generator: torch.Generator) -> Float[Tensor, " P"]:
+        """Glorot uniform weights, zero shifts and biases, unit scales."""
+        values = {}
+        for name, shape in self.layout.entries:
+            if name == "head.weight":
+                values[name] = glorot_uniform(shape, shape[0], shape[1], generator)
+            elif name.endswith("weight"):
+                values[name] = glorot_uniform(shape, 9 * shape[1], 9 * shape[0], generator)
+            else:
+                values[name] = start(name, shape)
+        return self.layout.flatten(values)
+
+    def features(
+        self, params: Params, x: Float[Tensor, "task example *input"], moments: Sequence[Moments] | None = None
+    ) -> tuple[Float[Tensor, "task example feature"], tuple[Moments, ...]]:
+        at, h, used = named(self.layout, params), x, []
+        for i in range(LAYERS):
+            h = task_conv(h, at[f"conv{i}.weight"], stride=1 if self.pool else 2)
+            given = None if moments is None else moments[i]
+            h, own = batch_norm(h, at[f"norm{i}.shift"], at.get(f"norm{i}.scale"), given)
+            used.append(own)
+            h = h.relu()
+            if self.pool:
+                h = functional.max_pool2d(h.flatten(0, 1), 2).unflatten(0, h.shape[:2])
+        return h.mean((3, 4)) if self.spatial_mean else h.flatten(2), tuple(used)
+
+    def head(
+        self, params: Params, features: Float[Tensor, "task example feature"]
+    ) -> Float[Tensor, "task example out"]:
+        at = named(self.layout, params)
+        return linear(features, at["head.weight"], at["head.bias"])
+
+    def __call__(
+        self, params: Params, x: Float[Tensor, "task example *input"], moments: Sequence[Moments] | None = None
+    ) -> Float[Tensor, "task example out"]:
+        at = named(self.layout, params)
+        out = self.features(at, x, moments)[0]
+        return out if self.outputs is None else self.head(at, out)
