@@ -1,8 +1,9 @@
 """Tiny few-shot tasks with a known optimum, for tests of learners.
 
-Each class of a task is a point of the plane drawn anew, from a circle of radius 2, its examples scatter around it with
-standard deviation 0.3: the classes of a task lie opposite each other, so that an ideal learner is right all but always,
-and one that has learned nothing is right half the time.
+Each class of a task is a point of the plane, its examples scatter around it with standard deviation 0.3. The points lie
+at equal angles on a circle of radius 2 that is turned anew for each task. A third coordinate is noise of standard
+deviation 3 that tells nothing: a learner that has learned to ignore it is right all but always with two classes, and
+distances that do not ignore it mislead.
 """
 
 import math
@@ -29,7 +30,8 @@ def blob_episodes(
 
     def draw(n: int) -> Examples:
         noise = 0.3 * torch.randn(tasks, way, n, 2, generator=generator, dtype=dtype)
-        x = (centre.unsqueeze(2) + noise).flatten(1, 2)
+        nuisance = 3 * torch.randn(tasks, way, n, 1, generator=generator, dtype=dtype)
+        x = torch.cat((centre.unsqueeze(2) + noise, nuisance), dim=-1).flatten(1, 2)
         return Examples(x, torch.arange(way).repeat_interleave(n).expand(tasks, -1).contiguous())
 
     return Episodes(draw(shot), draw(query))

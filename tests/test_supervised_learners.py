@@ -21,11 +21,11 @@ from metarl.supervised.relation import RelationNetwork
 from metarl.supervised.siamese import SiameseNetwork
 from metarl.supervised.snail import SNAIL
 
-PROBLEM = Problem((2,), 2, classification=True)
-EMBEDDING = Embedding(MLP(2, None, (16,), init_std=0.5))
-NORMED = Embedding(MLP(2, None, (16,), norm=True, init_std=0.5))
-NORMED_BY_SUPPORT = Embedding(MLP(2, None, (16,), norm=True, init_std=0.5), statistics="support")
-PIXELS = Embedding(Pixels((2,)))
+PROBLEM = Problem((3,), 2, classification=True)
+EMBEDDING = Embedding(MLP(3, None, (16,), init_std=0.5))
+NORMED = Embedding(MLP(3, None, (16,), norm=True, init_std=0.5))
+NORMED_BY_SUPPORT = Embedding(MLP(3, None, (16,), norm=True, init_std=0.5), statistics="support")
+PIXELS = Embedding(Pixels((3,)))
 SMALL_SNAIL = {"filters": 8, "attention": ((8, 8), (8, 8))}
 
 METRIC = {
@@ -48,10 +48,10 @@ RECURRENT = {
     "snail": SNAIL(PROBLEM, PIXELS, support=2, **SMALL_SNAIL),
 }
 OPTIMIZERS = {
-    "lstm optimizer": LSTMOptimizer(MLP(2, 2, (16,), init_std=0.3), steps=5, unroll=3),
-    "lstm optimizer, random start": LSTMOptimizer(MLP(2, 2, (16,), init_std=0.3), steps=5, learned_start=False),
-    "meta-lstm": MetaLSTM(MLP(2, 2, (16,), init_std=0.3), steps=3, init_input=-1.0),
-    "meta-lstm, batch norm": MetaLSTM(MLP(2, 2, (16,), norm=True, init_std=0.3), steps=3),
+    "lstm optimizer": LSTMOptimizer(MLP(3, 2, (16,), init_std=0.3), steps=5, unroll=3),
+    "lstm optimizer, random start": LSTMOptimizer(MLP(3, 2, (16,), init_std=0.3), steps=5, learned_start=False),
+    "meta-lstm": MetaLSTM(MLP(3, 2, (16,), init_std=0.3), steps=3, init_input=-1.0),
+    "meta-lstm, batch norm": MetaLSTM(MLP(3, 2, (16,), norm=True, init_std=0.3), steps=3),
 }
 ONE_PASS = {**METRIC, **RECURRENT, "nearest neighbour": NearestNeighbour(PIXELS)}
 ALL = {**ONE_PASS, **OPTIMIZERS}
@@ -193,35 +193,35 @@ def test_the_order_of_the_support_set_does_not_matter_to_metric_learners(name):
 
 @pytest.mark.parametrize("name", METRIC)
 def test_a_class_without_support_is_an_error(name):
-    support = Examples(torch.zeros(2, 2, 2), torch.tensor([[0, 1], [1, 1]]))
+    support = Examples(torch.zeros(2, 2, 3), torch.tensor([[0, 1], [1, 1]]))
     learner = METRIC[name]
     params = learner.init(torch.Generator().manual_seed(1))
     with pytest.raises(ValueError, match="task 1 has no support example of class 0"):
-        learner.predict(learner.adapt(params, support), torch.zeros(2, 1, 2))
+        learner.predict(learner.adapt(params, support), torch.zeros(2, 1, 3))
 
 
-LEARNING = {  # Adam steps, step size, accuracy that is seen to be passed
-    **dict.fromkeys(METRIC, (150, 0.003, 0.97)),
-    "lstm, delayed": (500, 1e-2, 0.9),
-    "lstm, paired": (500, 1e-2, 0.9),
-    "mann": (500, 1e-2, 0.9),
-    "mann, strengths": (500, 1e-2, 0.9),
-    "snail": (300, 1e-2, 0.95),
-    "lstm optimizer": (200, 1e-2, 0.95),
-    "lstm optimizer, random start": (200, 1e-2, 0.95),
-    "meta-lstm": (150, 1e-2, 0.95),
-    "meta-lstm, batch norm": (150, 1e-2, 0.9),
+LEARNING = {  # Adam steps; accuracy that is seen to be passed
+    **dict.fromkeys(METRIC, (100, 0.97)),
+    "prototypical, support batch norm": (100, 0.85),  # moments of two examples are noisy
+    **dict.fromkeys(RECURRENT, (150, 0.95)),
+    "lstm optimizer": (40, 0.85),
+    "lstm optimizer, random start": (40, 0.75),
+    "meta-lstm": (60, 0.95),
+    "meta-lstm, batch norm": (60, 0.75),
 }
 
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_learners_learn(name, no_type_checks):
-    """Two opposite blobs, one example of each: chance is 0.5, an ideal learner's accuracy all but 1."""
-    steps, lr, least = LEARNING[name]
-    params = train(ALL[name], steps, lr)
-    got = accuracy(ALL[name], params, blob_episodes(200, torch.Generator().manual_seed(99)))
-    assert got > least
+    """Two opposite blobs and a coordinate of noise, one example of each: chance is 0.5, ideal all but 1."""
+    steps, least = LEARNING[name]
+    learner, test = ALL[name], blob_episodes(200, torch.Generator().manual_seed(99))
+    before = accuracy(learner, train(learner, 0, 1e-2), test)
+    after = accuracy(learner, train(learner, steps, 1e-2), test)
+    assert after > max(least, before + 0.04)
 
 
-def test_nearest_neighbour_needs_no_training():
-    assert accuracy(NearestNeighbour(PIXELS), {}, blob_episodes(200, torch.Generator().manual_seed(99))) > 0.99
+def test_nearest_neighbour_needs_no_training_but_does_not_learn_what_to_ignore():
+    assert accuracy(
+        NearestNeighbour(PIXELS), {}, blob_episodes(200, torch.Generator().manual_seed(99))
+    ) == pytest.approx(0.794, abs=0.05)

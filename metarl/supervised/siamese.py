@@ -13,7 +13,6 @@ Source: Koch, Zemel and Salakhutdinov 2015, "Siamese neural networks for one-sho
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -46,9 +45,9 @@ class SiameseNetwork:
     embedding: Embedding
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """The weights a start at -1/sqrt(features): the further apart, the less similar."""
+        """The weights a start at -1/features: the further apart on average, the less similar."""
         width = self.embedding.feature_dim
-        similarity = {"weight": torch.full((width,), -1.0 / math.sqrt(width)), "bias": torch.zeros(())}
+        similarity = {"weight": torch.full((width,), -1.0 / width), "bias": torch.zeros(())}
         return self.embedding.init(generator) | named("similarity", similarity)
 
     def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> Gallery:
