@@ -7,7 +7,7 @@ import torch
 from blob_tasks import blob_episodes
 
 from metarl.supervised import lstm_optimizer, meta_lstm
-from metarl.supervised.learned_descent import log_and_sign, loss_and_gradient
+from metarl.supervised.learned_descent import log_and_sign, loss_and_gradient, losses_of
 from metarl.supervised.lstm_optimizer import CoordinateLSTM, LSTMOptimizer
 from metarl.supervised.meta_lstm import MetaLSTM
 from metarl.supervised.networks import MLP
@@ -29,6 +29,17 @@ def test_log_and_sign_at_known_values():
     torch.testing.assert_close(log_and_sign(g, 10.0), torch.tensor(expected, dtype=torch.float64))
     at_5 = log_and_sign(torch.tensor([math.exp(-2.5), 1e-9]).double(), 5.0)
     torch.testing.assert_close(at_5, torch.tensor([[-0.5, 1.0], [-1.0, 1e-9 * math.exp(5)]]).double())
+
+
+def test_losses_are_means_over_a_tasks_examples():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)
+    y = torch.tensor([[0, 2, 1, 1], [2, 0, 0, 1]])
+    expected = torch.stack([torch.nn.functional.cross_entropy(logits[i], y[i]) for i in range(2)])
+    torch.testing.assert_close(losses_of(logits, y), expected)
+    values = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)
+    expected = torch.stack([torch.nn.functional.mse_loss(logits[i], values[i]) for i in range(2)])
+    torch.testing.assert_close(losses_of(logits, values), expected)
 
 
 def test_gates_of_one_and_alpha_are_gradient_descent():
