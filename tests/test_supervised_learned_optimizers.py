@@ -79,6 +79,25 @@ def test_gates_see_what_the_docstring_says():
     torch.testing.assert_close(new[1, 3], forget * theta[1, 3] - of_input * gradient[1, 3])
 
 
+def test_moves_are_those_of_torchs_two_layer_lstm():
+    optimizer = CoordinateLSTM(hidden=3, p=5.0, scale=0.1)
+    params = float64(optimizer.init(torch.Generator().manual_seed(0)))
+    reference = torch.nn.LSTM(2, 3, num_layers=2, dtype=torch.float64)
+    for layer, inputs in ((0, 2), (1, 3)):
+        weight = params[f"lstm{layer}.weight"]
+        getattr(reference, f"weight_ih_l{layer}").data = weight[:inputs].T
+        getattr(reference, f"weight_hh_l{layer}").data = weight[inputs:].T
+        getattr(reference, f"bias_ih_l{layer}").data = params[f"lstm{layer}.bias"]
+        getattr(reference, f"bias_hh_l{layer}").data = torch.zeros(12, dtype=torch.float64)
+    gradients = torch.randn(4, 2, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    hidden, _ = reference(log_and_sign(gradients, 5.0).flatten(1, 2))
+    expected = 0.1 * (hidden @ params["output.weight"] + params["output.bias"]).reshape(4, 2, 5)
+    state = optimizer.start(gradients[0])
+    for t in range(4):
+        move, state = optimizer.step(params, gradients[t], state)
+        torch.testing.assert_close(move, expected[t].detach())
+
+
 def test_coordinates_of_the_lstm_optimizer_do_not_see_one_another():
     optimizer = CoordinateLSTM()
     params = float64(optimizer.init(torch.Generator().manual_seed(0)))
