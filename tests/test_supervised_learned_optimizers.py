@@ -7,7 +7,7 @@ import torch
 from blob_tasks import blob_episodes
 
 from metarl.supervised import lstm_optimizer, meta_lstm
-from metarl.supervised.learned_descent import log_and_sign, loss_and_gradient
+from metarl.supervised.learned_descent import log_and_sign, loss_and_gradient, losses_of
 from metarl.supervised.lstm_optimizer import CoordinateLSTM, LSTMOptimizer
 from metarl.supervised.meta_lstm import MetaLSTM
 from metarl.supervised.networks import MLP
@@ -29,6 +29,17 @@ def test_log_and_sign_at_known_values():
     torch.testing.assert_close(log_and_sign(g, 10.0), torch.tensor(expected, dtype=torch.float64))
     at_5 = log_and_sign(torch.tensor([math.exp(-2.5), 1e-9]).double(), 5.0)
     torch.testing.assert_close(at_5, torch.tensor([[-0.5, 1.0], [-1.0, 1e-9 * math.exp(5)]]).double())
+
+
+def test_losses_are_means_over_a_tasks_examples():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)
+    y = torch.tensor([[0, 2, 1, 1], [2, 0, 0, 1]])
+    expected = torch.stack([torch.nn.functional.cross_entropy(logits[i], y[i]) for i in range(2)])
+    torch.testing.assert_close(losses_of(logits, y), expected)
+    values = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)
+    expected = torch.stack([torch.nn.functional.mse_loss(logits[i], values[i]) for i in range(2)])
+    torch.testing.assert_close(losses_of(logits, values), expected)
 
 
 def test_gates_of_one_and_alpha_are_gradient_descent():
@@ -66,6 +77,25 @@ def test_gates_see_what_the_docstring_says():
     of_input = torch.sigmoid(common + 0.2 * 0.2 - 4.5)
     torch.testing.assert_close((after.forget[1, 3], after.input[1, 3]), (forget, of_input))
     torch.testing.assert_close(new[1, 3], forget * theta[1, 3] - of_input * gradient[1, 3])
+
+
+def test_moves_are_those_of_torchs_two_layer_lstm():
+    optimizer = CoordinateLSTM(hidden=3, p=5.0, scale=0.1)
+    params = float64(optimizer.init(torch.Generator().manual_seed(0)))
+    reference = torch.nn.LSTM(2, 3, num_layers=2, dtype=torch.float64)
+    for layer, inputs in ((0, 2), (1, 3)):
+        weight = params[f"lstm{layer}.weight"]
+        getattr(reference, f"weight_ih_l{layer}").data = weight[:inputs].T
+        getattr(reference, f"weight_hh_l{layer}").data = weight[inputs:].T
+        getattr(reference, f"bias_ih_l{layer}").data = params[f"lstm{layer}.bias"]
+        getattr(reference, f"bias_hh_l{layer}").data = torch.zeros(12, dtype=torch.float64)
+    gradients = torch.randn(4, 2, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    hidden, _ = reference(log_and_sign(gradients, 5.0).flatten(1, 2))
+    expected = 0.1 * (hidden @ params["output.weight"] + params["output.bias"]).reshape(4, 2, 5)
+    state = optimizer.start(gradients[0])
+    for t in range(4):
+        move, state = optimizer.step(params, gradients[t], state)
+        torch.testing.assert_close(move, expected[t].detach())
 
 
 def test_coordinates_of_the_lstm_optimizer_do_not_see_one_another():

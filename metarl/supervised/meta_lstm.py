@@ -2,12 +2,11 @@
 
   theta_t = f_t * theta_tm1 - i_t * gradient_t                                          (equation 2, with c = theta)
   i_t = sigmoid(W_I [h_t, theta_tm1, i_tm1] + b_I),   f_t = sigmoid(W_F [h_t, theta_tm1, f_tm1] + b_F)
-  h_t = LSTM([log_and_sign(gradient_t), log_and_sign(loss_t)])   (section 3.2: a first layer of ordinary LSTM units)
+  h_t = LSTM([log_and_sign(gradient_t), log_and_sign(loss_t)])   (a first layer of ordinary LSTM units)
 
 Each coordinate is worked on by itself, with one set of weights. theta_0 is meta-learned. With f = 1 and i = alpha this
 is gradient descent with step size alpha. Meta-training lowers the query loss at theta_T (algorithm 1).
-Batch norm takes its moments from each task's own support set (the paper's section 3.4: no statistics pass from one task
-to another).
+Batch norm takes its moments from each task's own support set: as in the paper, none pass from one task to another.
 Source: Ravi and Larochelle 2017, "Optimization as a model for few-shot learning",
 https://openreview.net/forum?id=rJY0-Kcll: T = 12 for one shot, 5 for five; p = 10.
 Choices: f_0 = 1 and i_0 = 0; the biases start at 4.5 for f and -4.5 for i, so that learning starts near gradient
