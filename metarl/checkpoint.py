@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from metarl.policies import ObsNormaliser, normaliser_from_tensors
 
 from .adam import AdamState
 from .algorithms.maml import MetaParams, OptimiserState
-from .runs import write_atomic
+from .checkpoint_file import read_checkpoint, write_checkpoint
 
 FORMAT = 1
 _TENSORS = ("theta", "step_size", "obs_mean", "obs_std")
@@ -57,15 +55,7 @@ def save_checkpoint(path: Path, state: TrainState, env_name: str, protocol: str)
     if state.optimiser is not None:
         content["adam_first"], content["adam_second"] = state.optimiser.first, state.optimiser.second
         content["adam_steps"] = state.optimiser.n_steps
-    content["crc"] = _crc(content)
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    try:
-        write_atomic(path, buffer.getvalue())
-    except OSError as error:
-        raise OSError(
-            f"cannot write the checkpoint {path}: {error.strerror or error}; the one before it is untouched"
-        ) from error
+    write_checkpoint(path, content, _parts(content))
 
 
 def load_checkpoint(path: Path, env_name: str, protocol: str, n_params: int) -> TrainState:
@@ -74,9 +64,7 @@ def load_checkpoint(path: Path, env_name: str, protocol: str, n_params: int) -> 
     Raises FileNotFoundError if there is none, ValueError if it is damaged, of another environment or another policy.
     Nothing in the file is ever executed.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}; the run stopped before its first one")
-    content = _read(path)
+    content = read_checkpoint(path, FORMAT, ("env", "protocol"), _parts)
     found = (content["env"], content["protocol"])
     if found != (env_name, protocol):
         raise ValueError(
@@ -102,35 +90,7 @@ def load_checkpoint(path: Path, env_name: str, protocol: str, n_params: int) -> 
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()  # an OSError is one of the disk, not of the content
-    try:
-        content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-        found, _, _ = (content[name] for name in ("format", "env", "protocol"))
-        tensors, _ = _parts(content)
-        intact = content["crc"] == _crc(content) and all(content[name].dtype == torch.float32 for name in tensors)
-    except Exception as error:  # torch raises many kinds for a damaged or foreign file
-        raise ValueError(
-            f"the checkpoint {path} is damaged or not one of metarl's; restore it from a copy or train again"
-        ) from error
-    if found != FORMAT:
-        raise ValueError(f"the checkpoint {path} has format {found!r}, this version of metarl reads format {FORMAT}")
-    if not intact:
-        raise ValueError(
-            f"the checkpoint {path} is damaged: its checksum does not match; restore it from a copy or train again"
-        )
-    return content
-
-
 def _parts(content: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the tensors and of the numbers that a checkpoint holds."""
     has_adam = any(name in content for name in (*_ADAM_TENSORS, *_ADAM_FACTS))
     return (_TENSORS + _ADAM_TENSORS, _FACTS + _ADAM_FACTS) if has_adam else (_TENSORS, _FACTS)
-
-
-def _crc(content: dict[str, Any]) -> int:
-    tensors, facts = _parts(content)
-    crc = 0
-    for name in tensors:
-        crc = zlib.crc32(content[name].detach().contiguous().numpy().tobytes(), crc)
-    return zlib.crc32(repr([content[name] for name in facts]).encode(), crc)

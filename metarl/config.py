@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-import types
-import typing
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -18,6 +14,7 @@ from metarl.policies import Activation, GaussianMLP, ObsNormaliser
 
 from .algorithms.maml_trpo import MAMLTRPO
 from .algorithms.registry import ALGORITHMS, Algo, AlgorithmName, algorithm_name
+from .settings import nearest, require_finite, settings_from_dict
 
 Config = TypeVar("Config")
 
@@ -117,10 +114,8 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}, but must be at least 0")
-        for table in ("policy", "algo"):  # infinity passes every check of a lower bound
-            for name, value in dataclasses.asdict(getattr(self, table)).items():
-                if isinstance(value, float) and not math.isfinite(value):
-                    raise ValueError(f"{table}.{name} is {value}, but must be finite")
+        for table in ("policy", "algo"):
+            require_finite(getattr(self, table), table)
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
@@ -142,29 +137,11 @@ def config_from_dict(base: Config, data: Any, where: str = "config") -> Config:
     For a TrainConfig, `algorithm` names the algorithm whose settings `algo` holds; without it, they are of base's.
     Raises ValueError naming the field for an unknown name (with close matches), a wrong type or a value out of range.
     """
-    if not isinstance(data, dict):
-        raise ValueError(f"{where} must be a table of settings, got {data!r}")
-    assert dataclasses.is_dataclass(base)
-    if isinstance(base, TrainConfig) and "algorithm" in data:
+    if isinstance(base, TrainConfig) and isinstance(data, dict) and "algorithm" in data:
         rest = {key: value for key, value in data.items() if key != "algorithm"}
         named = _with_algorithm(base, data["algorithm"], where)
         return config_from_dict(named, rest, where)  # type: ignore[return-value]  # of base's type
-    types_of = typing.get_type_hints(type(base))
-    names = [f.name for f in dataclasses.fields(base)]
-    changes: dict[str, Any] = {}
-    for raw_key, value in data.items():
-        key = raw_key.replace("-", "_")
-        if key not in names:
-            raise ValueError(f"{where} has no setting {raw_key!r}; {nearest(key, names)}")
-        current = getattr(base, key)
-        if dataclasses.is_dataclass(current):
-            changes[key] = config_from_dict(current, value, f"{where}: {key}")
-        else:
-            changes[key] = _coerced(value, types_of[key], f"{where}: {key}")
-    try:
-        return dataclasses.replace(base, **changes)  # type: ignore[type-var]
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+    return settings_from_dict(base, data, where)
 
 
 def _with_algorithm(base: TrainConfig, name: Any, where: str) -> TrainConfig:
@@ -173,32 +150,3 @@ def _with_algorithm(base: TrainConfig, name: Any, where: str) -> TrainConfig:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     return base if same else dataclasses.replace(base, algo=ALGORITHMS[check_algorithm(name)].settings)
-
-
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """What to say after a wrong name: the close ones, or all."""
-    choices = list(allowed)
-    close = difflib.get_close_matches(name, choices, n=2)
-    return f"did you mean {' or '.join(close)}?" if close else f"allowed: {', '.join(choices)}"
-
-
-def _coerced(value: Any, wanted: Any, where: str) -> Any:
-    origin = typing.get_origin(wanted)
-    if origin is Literal:
-        if value not in typing.get_args(wanted):
-            raise ValueError(f"{where} is {value!r}; {nearest(str(value), typing.get_args(wanted))}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"{where} is {value!r}, but must be a list")
-        return tuple(_coerced(item, typing.get_args(wanted)[0], where) for item in value)
-    if origin in (typing.Union, types.UnionType):
-        raise TypeError(f"{where}: unions are not supported in a config")
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            raise ValueError(f"{where} is too large") from None
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        raise ValueError(f"{where} is {value!r}, but must be of type {wanted.__name__}")
-    return value

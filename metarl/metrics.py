@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .runs import finite, write_atomic
+from .files import finite, write_atomic
 
 
 class MetricsWriter:

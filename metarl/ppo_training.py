@@ -20,10 +20,10 @@ from metarl.policies.normaliser import CLIP
 
 from .baselines import RECORD, BaselineConfig
 from .config import TrainConfig, config_to_dict
+from .interrupts import interrupts_deferred, sigterm_as_interrupt
 from .runs import RunFolder, exclusive, json_text, versions, write_atomic
 from .saved_policy import save_policy
 from .seeding import Purpose, seed_for
-from .train import interrupts_deferred, sigterm_as_interrupt
 from .workers import core_count, one_torch_thread
 
 if TYPE_CHECKING:  # importing it takes seconds

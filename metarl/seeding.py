@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 import numpy as np
+import torch
 
 
 class Purpose(IntEnum):
@@ -24,6 +25,7 @@ class Purpose(IntEnum):
     ADAPT = 8
     RANDOM_INIT = 9
     NORMALISER = 10
+    VALIDATION = 11
 
 
 def seed_for(seed: int, purpose: Purpose, *index: int) -> np.random.SeedSequence:
@@ -34,6 +36,11 @@ def seed_for(seed: int, purpose: Purpose, *index: int) -> np.random.SeedSequence
 def generator_for(seed: int, purpose: Purpose, *index: int) -> np.random.Generator:
     """A numpy generator on `seed_for`."""
     return np.random.default_rng(seed_for(seed, purpose, *index))
+
+
+def torch_generator_for(seed: int, purpose: Purpose, *index: int) -> torch.Generator:
+    """A torch generator, on the CPU, seeded by `seed_for`."""
+    return torch.Generator().manual_seed(int(seed_for(seed, purpose, *index).generate_state(1, np.uint64)[0] >> 1))
 
 
 def children(seed: np.random.SeedSequence, n: int) -> list[np.random.SeedSequence]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import torch
 
@@ -21,6 +18,7 @@ from .algorithms.maml import MetaParams, adapt_tasks, init_meta_params
 from .algorithms.registry import update_of
 from .checkpoint import TrainState, load_checkpoint, save_checkpoint
 from .config import TrainConfig
+from .interrupts import interrupts_deferred, sigterm_as_interrupt
 from .losses import task_batches
 from .metrics import MetricsWriter
 from .rollout import Collector
@@ -268,43 +266,3 @@ def _loop(
                         step_size=state.meta.step_size,
                         extra={"iterations": state.iteration, "env_steps": state.env_steps, "wall_s": state.wall_s},
                     )
-
-
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, where this is the main thread."""
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    with _handling((signal.SIGTERM,), interrupt):
-        yield
-
-
-@contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM until the block is done, where this is the main thread."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    caught: list[int] = []
-    # One that is ignored (nohup, a shell's background job) or left to the system is none of ours.
-    ours = [number for number, handler in before.items() if callable(handler)]
-    with _handling(ours, lambda number, frame: caught.append(number)):
-        yield
-    for number in caught[:1]:
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            handler(number, None)
-
-
-@contextmanager
-def _handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Another handler for some signals; nothing outside the main thread, where Python allows none."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, signal.SIG_DFL if old is None else old)

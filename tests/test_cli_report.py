@@ -121,7 +121,7 @@ def test_a_page_that_fails_leaves_the_old_one(
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("metarl.runs.os.replace", full)
+    monkeypatch.setattr("metarl.files.os.replace", full)
     assert "No space left on device" in fails(capsys, "report", run, code=1)
     assert page.read_text() == "old"
     assert [p.name for p in run.glob(".*")] == []

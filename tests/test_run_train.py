@@ -18,11 +18,12 @@ from small_runs import SMALL, call, fails, small_config, start_process, train_sm
 
 import metarl
 from metarl.config import TrainConfig, config_from_dict
+from metarl.interrupts import interrupts_deferred, sigterm_as_interrupt
 from metarl.metrics import MetricsWriter, read_metrics
 from metarl.presets import preset
 from metarl.runs import RunFolder, create_run, exclusive, json_text, open_run, read_json, write_atomic
 from metarl.saved_policy import load_policy
-from metarl.train import interrupts_deferred, resume, sigterm_as_interrupt, train
+from metarl.train import resume, train
 
 
 def board_events(run: Path) -> dict[str, list[tuple[int, float]]]:

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from metarl.commands.loading import LoadedRun, check_least, check_writable, load_run
+from metarl.commands.checks import check_least, check_writable
+from metarl.commands.loading import LoadedRun, load_run
 from metarl.commands.parsing import parse_args
 from metarl.envs import Tasks
 from metarl.evaluate import AdaptationPath, adaptation_path

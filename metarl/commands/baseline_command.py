@@ -12,10 +12,9 @@ from typing import Annotated
 import tyro
 
 from metarl.baselines import BaselineConfig, BaselineKind, PPOConfig, baseline_folder, baseline_preset
+from metarl.commands.checks import check_threads, check_writable, clock
 from metarl.commands.console import Console
-from metarl.commands.loading import check_threads, check_writable
 from metarl.commands.parsing import parse_args
-from metarl.commands.train_progress import clock
 from metarl.config import EnvConfig, config_to_dict
 from metarl.envs import ProtocolName
 from metarl.ppo_training import CurvePoint, minibatch_size, train_baseline

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from metarl.bench import bench_iteration, bench_rollout
-from metarl.commands.loading import check_least
+from metarl.commands.checks import check_least
 from metarl.commands.parsing import parse_args
 from metarl.envs import ProtocolName, make_family
 from metarl.presets import preset

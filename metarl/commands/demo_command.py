@@ -12,11 +12,11 @@ from typing import Annotated
 import tyro
 
 from metarl.commands import evaluate_command, record_command
+from metarl.commands.checks import check_least, check_writable, clock, explained_interrupt, free_folder
 from metarl.commands.console import Console
-from metarl.commands.loading import check_least, check_writable, load_run
+from metarl.commands.loading import load_run
 from metarl.commands.parsing import parse_args
-from metarl.commands.train_command import explained_interrupt, free_folder
-from metarl.commands.train_progress import LogOptions, clock, observed
+from metarl.commands.train_progress import LogOptions, observed
 from metarl.presets import preset
 from metarl.train import train
 

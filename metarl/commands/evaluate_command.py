@@ -14,7 +14,8 @@ import tyro
 from metarl.baselines import FOLDER, Baselines, load_baselines
 from metarl.board import add_evaluation
 from metarl.commands.adapt_command import check_adaptation
-from metarl.commands.loading import LoadedRun, check_least, check_writable, load_run
+from metarl.commands.checks import check_least, check_writable
+from metarl.commands.loading import LoadedRun, load_run
 from metarl.commands.parsing import parse_args
 from metarl.evaluate import evaluate
 from metarl.figures import adaptation_figure

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import tyro
 
 from metarl.commands.adapt_command import adapt_run, check_adaptation, task_slug
-from metarl.commands.loading import LoadedRun, check_writable, load_run, policy_source
+from metarl.commands.checks import check_writable
+from metarl.commands.loading import LoadedRun, load_run, policy_source
 from metarl.commands.parsing import parse_args
 from metarl.envs import ProtocolName
 from metarl.export import SUFFIX, ScalingPlace, Target, export_policy

@@ -93,25 +93,3 @@ def _count(record: dict[str, Any], name: str, path: Path) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"the policy in {path} is damaged: {name} is {value!r}; make it anew")
     return value
-
-
-def check_writable(folder: Path) -> None:
-    """Make a folder for output before long work starts; OSError if it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".metarl-write-test"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OSError(f"cannot write to {folder}: {error.strerror or error}; choose another with --out") from error
-
-
-def check_threads(threads: int) -> None:
-    """ValueError if the option makes no sense; before anything is written."""
-    check_least("threads", threads, 0)
-
-
-def check_least(option: str, value: int, least: int) -> None:
-    """ValueError if an option is below its least value."""
-    if value < least:
-        raise ValueError(f"--{option} is {value}, but must be at least {least}")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
+import tomllib
+import typing
 from collections.abc import Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import tyro
 
-from metarl.config import nearest
+from metarl.settings import nearest
 
 Args = TypeVar("Args")
 
@@ -30,6 +34,54 @@ def parse_args(kind: type[Args], argv: Sequence[str], prog: str, default: Args |
         if not end.code:
             raise
         raise ValueError(f"{one_line(said.getvalue()).rstrip('.')}; '{prog} --help' explains the options") from None
+
+
+def scan(kind: type, argv: Sequence[str], with_several_values: Sequence[str] = ()) -> tuple[int | None, dict[str, str]]:
+    """Where the positional argument stands, and the options' values, before it is known what gives their defaults.
+
+    kind: the options. with_several_values: those among them that take numbers without end.
+    """
+    flags = _flags(kind)
+    values: dict[str, str] = {}
+    at, i = None, 0
+    while i < len(argv):
+        token = argv[i]
+        i += 1
+        option, has_value, value = token.removeprefix("--").partition("=")
+        option = option.replace("_", "-")
+        if not token.startswith("-"):
+            at = i - 1 if at is None else at
+        elif has_value:
+            values[option] = value
+        elif option not in flags and token not in ("-h", "--help") and i < len(argv):
+            values[option] = argv[i]
+            i += 1
+            while option in with_several_values and i < len(argv) and argv[i].isdigit():
+                i += 1
+    return at, values
+
+
+def _flags(kind: Any, prefix: str = "") -> set[str]:
+    """Names of the options that take no value."""
+    names = set()
+    for name, wanted in typing.get_type_hints(kind).items():
+        option = name.replace("_", "-")
+        if wanted is bool:
+            names |= {f"{prefix}{option}", f"{prefix}no-{option}"}
+        for kind_of in typing.get_args(wanted) or (wanted,):  # one of the algorithms, or a table itself
+            if dataclasses.is_dataclass(kind_of):
+                names |= _flags(kind_of, "" if name == "settings" else f"{prefix}{option}.")
+    return names
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file. ValueError or OSError names the file."""
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise type(error)(f"cannot read {path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from error
 
 
 def one_line(box: str) -> str:

@@ -15,7 +15,8 @@ import tyro
 
 from metarl.board import add_video
 from metarl.commands.adapt_command import adapt_run, check_adaptation, task_slug
-from metarl.commands.loading import LoadedRun, check_least, check_writable, load_run, policy_source
+from metarl.commands.checks import check_least, check_writable
+from metarl.commands.loading import LoadedRun, load_run, policy_source
 from metarl.commands.parsing import parse_args
 from metarl.envs import ProtocolName, Tasks
 from metarl.evaluate import AdaptationPath

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from metarl.commands.loading import check_writable
+from metarl.commands.checks import check_writable
 from metarl.commands.parsing import parse_args
 from metarl.report import report_page
 from metarl.report.clips import read_clips

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
-import tomllib
-import typing
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from metarl.algorithms.registry import DEFAULT_ALGORITHM, AlgorithmName
+from metarl.commands.checks import check_threads, check_writable, explained_interrupt, free_folder
 from metarl.commands.console import Console
-from metarl.commands.loading import check_threads, check_writable
-from metarl.commands.parsing import parse_args
+from metarl.commands.parsing import parse_args, read_toml, scan
 from metarl.commands.train_progress import LogOptions, observed
 from metarl.config import TrainConfig, check_algorithm, config_from_dict, nearest
 from metarl.envs import PROTOCOLS
-from metarl.metrics import read_metrics
-from metarl.plugins import import_options
 from metarl.presets import PresetName, preset
-from metarl.runs import RunFolder
 from metarl.train import resume, train
 
 DEFAULT_ENV = "half-cheetah-dir"
+MANY = ("policy.hidden-sizes",)
 
 ResumePath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")]
 TomlPath = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")]
@@ -120,24 +114,9 @@ def main(argv: Sequence[str]) -> int:
     return progress.finish(run)
 
 
-@contextmanager
-def explained_interrupt(path: Path) -> Iterator[None]:
-    """Ctrl-C and SIGTERM say how to go on with the run."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not RunFolder(path).config.exists():
-            raise
-        metrics = path / "metrics.jsonl"
-        rows = len(read_metrics(metrics)) if metrics.exists() else 0
-        done = f" after {rows} iterations" if rows else ""
-        again = f"metarl train --resume {path}{import_options()}"
-        raise KeyboardInterrupt(f"interrupted{done}; go on with '{again}'") from None
-
-
 def parse(argv: Sequence[str]) -> Args:
     """Options over TOML over preset. ValueError for wrong ones, SystemExit after printing help."""
-    at, early = scan(argv)
+    at, early = scan(Args, argv, MANY)
     env_name = None if at is None else argv[at]
     # To the front, where an option that takes several values cannot swallow it.
     ordered = list(argv) if at is None else [argv[at], *argv[:at], *argv[at + 1 :]]
@@ -157,61 +136,8 @@ def parse(argv: Sequence[str]) -> Args:
     return parse_args(Args, ordered, "metarl train", default)
 
 
-def scan(argv: Sequence[str]) -> tuple[int | None, dict[str, str]]:
-    """Where the environment stands, and the options' values, before it is known which preset gives their defaults."""
-    flags = _flags(Args)
-    values: dict[str, str] = {}
-    at, i = None, 0
-    while i < len(argv):
-        token = argv[i]
-        i += 1
-        option, has_value, value = token.removeprefix("--").partition("=")
-        option = option.replace("_", "-")
-        if not token.startswith("-"):
-            at = i - 1 if at is None else at
-        elif has_value:
-            values[option] = value
-        elif option not in flags and token not in ("-h", "--help") and i < len(argv):
-            values[option] = argv[i]
-            i += 1
-            while option == "policy.hidden-sizes" and i < len(argv) and argv[i].isdigit():
-                i += 1
-    return at, values
-
-
-def _flags(kind: Any, prefix: str = "") -> set[str]:
-    """Names of the options that take no value."""
-    names = set()
-    for name, wanted in typing.get_type_hints(kind).items():
-        option = name.replace("_", "-")
-        if wanted is bool:
-            names |= {f"{prefix}{option}", f"{prefix}no-{option}"}
-        for kind_of in typing.get_args(wanted) or (wanted,):  # one of the algorithms, or a table itself
-            if dataclasses.is_dataclass(kind_of):
-                names |= _flags(kind_of, "" if name == "settings" else f"{prefix}{option}.")
-    return names
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file. ValueError or OSError names the file."""
-    try:
-        return tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise type(error)(f"cannot read {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
-
-
 def run_name(args: Args) -> str:
     """Default name of a run folder."""
     settings = args.settings
     algorithm = "" if args.algorithm == DEFAULT_ALGORITHM else f"{args.algorithm}-"
     return f"{settings.env.name}-{algorithm}{args.preset}-{settings.env.protocol}-seed{settings.seed}"
-
-
-def free_folder(parent: Path, name: str) -> Path:
-    """parent/name, or parent/name-2, -3, ... when it exists."""
-    path, number = parent / name, 2
-    while path.exists():
-        path, number = parent / f"{name}-{number}", number + 1
-    return path

@@ -11,6 +11,7 @@ import tyro
 
 from metarl.algorithms.registry import DEFAULT_ALGORITHM, algorithm_name
 from metarl.checkpoint import TrainState
+from metarl.commands.checks import clock
 from metarl.commands.console import Console
 from metarl.config import TrainConfig, config_to_dict
 from metarl.plugins import import_options
@@ -101,10 +102,3 @@ class Progress:
             self.console.say(f"done: {run.path}\nnext: metarl evaluate {run.path}{import_options()}")
         self.console.event("done", run=str(run.path))
         return 0
-
-
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss or mm:ss."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m:02d}:{s:02d}"

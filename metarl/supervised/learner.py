@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,7 @@ class MetaGradient:
     """New values of entries that no gradient moves: running statistics."""
 
 
+@runtime_checkable
 class Learner(Protocol):
     """Few-shot learner for one `Problem`."""
 

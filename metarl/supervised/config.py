@@ -1,0 +1,157 @@
+"""The settings of a supervised meta-training run as one tree of frozen dataclasses; options and TOML derive from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import tyro
+
+from metarl.settings import nearest, require_finite, settings_from_dict
+
+from .datasets import DATASETS, Dataset, DatasetName, ProblemName, SinusoidConfig, Split, dataset_name, of_problem
+from .learner import Learner
+from .learners import LEARNERS, LSTM, LearnerName, LearnerSettings, NetworkConfig, learner_name
+from .outer_optimiser import OuterConfig
+from .sampler import Sampler
+
+
+@dataclass(frozen=True)
+class EpisodesConfig:
+    """How large a task is, at test and in training. Of regression only shots and query points count."""
+
+    way: int = 5
+    """Classes N of a task."""
+    shot: int = 1
+    """Support examples K of each class; in regression, support points of a task."""
+    query: int = 15
+    """Query examples of each class; in regression, query points of a task."""
+    train_way: int = 0
+    """Classes of a training task; 0 for as many as at test. Prototypical networks: 60."""
+    train_shot: int = 0
+    """Support examples of each class in training; 0 for as many as at test. Reptile: 10 to 15."""
+    train_query: int = 0
+    """Query examples of each class in training; 0 for as many as at test."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("way", 1), ("shot", 1), ("query", 1), ("train_way", 0), ("train_shot", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {least}")
+        if self.train_query < 0:
+            raise ValueError(f"train_query is {self.train_query}, but must be at least 0")
+
+    def sizes(self, split: Split) -> tuple[int, int, int]:
+        """(way, shot, query) of the tasks of a split."""
+        if split != "train":
+            return self.way, self.shot, self.query
+        return self.train_way or self.way, self.train_shot or self.shot, self.train_query or self.query
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What settings amount to: a learner and where its tasks come from."""
+
+    learner: Learner
+    train: Sampler
+    """Training tasks."""
+    validation: Sampler | None
+    """Tasks of other classes, of the size of test tasks, to choose meta-parameters by; None where there are none."""
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Everything that decides a training run's result."""
+
+    dataset: tyro.conf.AvoidSubcommands[Dataset] = field(default_factory=SinusoidConfig)
+    data: Annotated[str, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: where 'fetch' puts it)")] = ""
+    """Folder or zip with the data."""
+    # Without prefixes: --way 5 --shot 1.
+    episodes: Annotated[EpisodesConfig, tyro.conf.arg(name="")] = field(default_factory=EpisodesConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    # Without subcommands: the options are those of the learner that the default is of.
+    algo: tyro.conf.AvoidSubcommands[LearnerSettings] = field(default_factory=LSTM)
+    outer: OuterConfig = field(default_factory=OuterConfig)
+    iterations: int = 10_000
+    """Outer updates."""
+    meta_batch: int = 16
+    """Tasks per iteration."""
+    seed: int = 0
+    """Seed of every random number of the run."""
+    threads: int = 1
+    """Threads of torch. Sums over images are rounded differently by different numbers of threads."""
+    log_every: int = 100
+    """Iterations that a row of metrics is the mean of."""
+    validate_every: int = 500
+    """Iterations between validations, which choose the meta-parameters that are evaluated."""
+    validation_episodes: int = 100
+    """Tasks of a validation, the same ones each time."""
+    checkpoint_every: int = 500
+    """Iterations between checkpoints; one is also written at the end, on Ctrl-C and on SIGTERM."""
+
+    def __post_init__(self) -> None:
+        counts = ("iterations", "meta_batch", "threads", "log_every", "validate_every", "validation_episodes")
+        for name in (*counts, "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, but must be at least 0")
+        if of_problem(self.dataset) == "fewshot" and self.episodes.way < 2:
+            raise ValueError(f"way is {self.episodes.way}, but telling classes apart takes at least 2")
+        for table in ("network", "algo", "outer"):
+            require_finite(getattr(self, table), table)
+
+    def sampler(self, split: Split) -> Sampler | None:
+        """Tasks of a split; None if the data have no such split."""
+        return self.dataset.sampler(self.data, split, *self.episodes.sizes(split))
+
+    def setup(self) -> Setup:
+        """The learner, and training and validation tasks. ValueError or OSError if the data do not suffice."""
+        train = self.sampler("train")
+        assert train is not None  # every data set has classes to train on
+        validation = self.sampler("validation")
+        return Setup(self.algo.make((validation or train).problem, self.network), train, validation)
+
+
+def config_to_dict(config: SupervisedConfig) -> dict[str, Any]:
+    """A config as nested dicts and lists of plain values, for JSON, with the names of what its types stand for."""
+    named = {
+        "problem": of_problem(config.dataset),
+        "on": dataset_name(config.dataset),
+        "learner": learner_name(config.algo),
+    }
+    return {**named, **dataclasses.asdict(config)}
+
+
+def config_from_dict(base: SupervisedConfig, data: Any, where: str = "config") -> SupervisedConfig:
+    """`base` with the given fields replaced, as TOML and JSON give them.
+
+    `on` names the data set and `learner` the learner, whose settings `dataset` and `algo` hold; without them, they
+    are of base's. ValueError names the field for an unknown name (close matches), a wrong type or value.
+    """
+    if not isinstance(data, dict):
+        raise ValueError(f"{where} must be a table of settings, got {data!r}")
+    rest = {key: value for key, value in data.items() if key not in ("problem", "on", "learner")}
+    try:
+        if "on" in data and check_dataset(data["on"]) != dataset_name(base.dataset):
+            base = dataclasses.replace(base, dataset=DATASETS[check_dataset(data["on"])].settings)
+        if "learner" in data and check_learner(data["learner"]) != learner_name(base.algo):
+            base = dataclasses.replace(base, algo=LEARNERS[check_learner(data["learner"])].settings)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return settings_from_dict(base, rest, where)
+
+
+def check_learner(name: Any) -> LearnerName:
+    """The name of a learner. ValueError with the nearest for one that there is not."""
+    if not isinstance(name, str) or name not in LEARNERS:
+        raise ValueError(f"unknown learner {name!r}; {nearest(str(name), LEARNERS)}")
+    return name
+
+
+def check_dataset(name: Any, problem: ProblemName | None = None) -> DatasetName:
+    """The name of a data set, for one kind of problem if given. ValueError with the nearest for one there is not."""
+    allowed = [key for key, entry in DATASETS.items() if problem in (None, entry.problem)]
+    if not isinstance(name, str) or name not in allowed:
+        raise ValueError(f"unknown data set {name!r}; {nearest(str(name), allowed)}")
+    return name
