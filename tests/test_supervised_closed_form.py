@@ -61,7 +61,7 @@ def test_a_second_derivative_of_the_written_out_one_is_refused(case) -> None:
     network, params, x, y = case
     leaf = params.clone().requires_grad_()
     (first,) = torch.autograd.grad(loss_gradient(network, leaf, x, y).square().sum(), leaf, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable|not to have been used"):
+    with pytest.raises(RuntimeError, match="not have been used"):
         torch.autograd.grad(first.sum(), leaf)
 
 
