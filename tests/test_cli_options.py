@@ -99,7 +99,7 @@ def test_help_of_train_shows_the_environments_own_defaults(capsys: pytest.Captur
         (["record", "nowhere", "--task", "1", "--backend", "egll"], "--backend is 'egll'; did you mean egl"),
         (["record", "nowhere", "--task", "1", "--out", "x.avi"], "--out is x.avi, but must end in .mp4"),
         (["record", "nowhere", "--task", "1", "--width", "8"], "--width is 8, but must be at least 16"),
-        (["bench"], "rollout|iteration"),
+        (["bench"], "rollout|iteration|supervised"),
         (["bench", "rollot"], "did you mean rollout"),
         (["bench", "rollout", "--env", "ant-dri"], "unknown environment 'ant-dri'; did you mean ant-dir"),
         (["bench", "rollout", "--tasks", "0"], "--tasks is 0"),

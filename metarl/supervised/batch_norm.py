@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,9 +33,8 @@ class Moments:
 
 def moments_of(x: Float[Tensor, "task row channel *position"]) -> Moments:
     """Mean and biased variance of each task's rows (and positions, of images), per channel."""
-    axes = (1, *range(3, x.dim()))
-    mean = x.mean(axes)
-    return Moments(mean, (x - channelwise(mean, x)).square().mean(axes))
+    mean = x.mean(over(x))
+    return Moments(mean, (x - channelwise(mean, x)).square().mean(over(x)))
 
 
 def batch_norm(
@@ -48,11 +48,18 @@ def batch_norm(
 
     shift, scale and moments have a task axis or are shared by all tasks. Differentiable any number of times.
     """
-    used = moments_of(x) if moments is None else moments
+    mean = x.mean(over(x)) if moments is None else moments.mean
+    centred = x - channelwise(mean, x)
+    used = Moments(mean, centred.square().mean(over(x))) if moments is None else moments
     factor = (used.variance + eps).rsqrt()
     if scale is not None:
         factor = factor * scale
-    return (x - channelwise(used.mean, x)) * channelwise(factor, x) + channelwise(shift, x), used
+    return torch.addcmul(channelwise(shift, x), centred, channelwise(factor, x)), used
+
+
+def over(x: Tensor) -> tuple[int, ...]:
+    """The axes that moments are taken over: all but task and channel."""
+    return (1, *range(3, x.dim()))
 
 
 def channelwise(value: Tensor, like: Tensor) -> Tensor:
