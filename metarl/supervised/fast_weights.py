@@ -25,8 +25,9 @@ from torch import Tensor
 from metarl.policies.params import ParamLayout
 
 from .batch_norm import Moments
+from .closed_form import has_closed_form, loss_gradient, mean_loss
 from .episodes import Examples
-from .networks import Network
+from .networks import MLP, Network
 from .objective import mean_query_loss
 
 Part = Literal["all", "weights", "head"]
@@ -117,6 +118,9 @@ class FastWeights:
 
         def gradient(fast: Tensor, batch: Batch) -> Tensor:
             differentiable = torch.is_grad_enabled() and not first_order
+            if self._closed_form is not None:
+                at = fast if differentiable else fast.detach()
+                return loss_gradient(self._closed_form, at, batch.examples.x, batch.examples.y)
             fixed = batch.fixed if differentiable else batch.fixed.detach()
             x = batch.examples.x if differentiable else batch.examples.x.detach()
             at = fast if differentiable and fast.requires_grad else fast.detach().requires_grad_()
@@ -140,6 +144,21 @@ class FastWeights:
         if self.statistics == "transductive" or not self.network.norm_names:
             return TaskParams(fixed, fast, None)
         return TaskParams(fixed, fast, moments or self.outputs(fixed, fast, support.x)[1])
+
+    def loss(self, task: TaskParams, query: Examples) -> Float[Tensor, ""]:
+        """Mean loss of the adapted networks; differentiable once."""
+        if self._closed_form is not None:
+            return mean_loss(self._closed_form, task.fast, query.x, query.y)
+        return mean_query_loss(self.predict(task, query.x), query.y)
+
+    @cached_property
+    def _closed_form(self) -> MLP | None:
+        """The network, where its gradient is written out; inputs are then data, in which nothing is differentiated."""
+        return (
+            self.network
+            if isinstance(self.network, MLP) and self.adapts != "head" and has_closed_form(self.network)
+            else None
+        )
 
     def predict(self, task: TaskParams, x: Tensor) -> Tensor:
         """Outputs of the adapted networks."""

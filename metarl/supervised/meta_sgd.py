@@ -22,7 +22,7 @@ from .fast_weights import FastWeights, Part, Statistics, TaskParams, check_posit
 from .learner import MetaGradient, MetaParams
 from .maml import descend
 from .networks import Network
-from .objective import differentiate, mean_query_loss
+from .objective import differentiate
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,6 @@ class MetaSGD:
 
     def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
         def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
-            prediction = self.predict(self.adapt(params, episodes.support), episodes.query.x)
-            return mean_query_loss(prediction, episodes.query.y), {}
+            return self._weights.loss(self.adapt(params, episodes.support), episodes.query), {}
 
         return differentiate(objective, params)
