@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,7 @@ def test_tensorboard_has_curves_and_videos(tmp_path: Path, capsys: pytest.Captur
     run = train_small(tmp_path / "run")
     for seed in (1, 2):  # the second replaces the curve of the first
         assert call(capsys, "evaluate", run, "--tasks", "3", "--steps", "2", "--seed", seed)[0] == 0
+        time.sleep(1.1)  # event files are named after the second, and TensorBoard reads them by name
     result = json.loads((run / "evaluation.json").read_text())
     for name in ("meta-trained", "random initialisation"):
         curve = board(run / "tensorboard" / "adaptation" / name.replace(" ", "_"))["return_by_gradient_steps"]
