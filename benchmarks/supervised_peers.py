@@ -157,8 +157,8 @@ def check(work: Work) -> dict[str, float]:
     return off
 
 
-def main(path: str) -> None:
-    """Write the record of one run."""
+def main(path: str, machine: str = "") -> None:
+    """Write the record of one run. machine: a remark on where it was made."""
     torch.set_num_threads(1)
     record = []
     for name, work in works().items():
@@ -169,7 +169,8 @@ def main(path: str) -> None:
     packages = {name: importlib.metadata.version(name) for name in ("torch", "torchopt", "higher")}
     result = {
         "command": "python benchmarks/supervised_peers.py",
-        "what": "CPU time of one MAML meta-gradient on one thread; ratio: how many times ours",
+        "what": "CPU time of one MAML meta-gradient on one thread, the ways in turn; ratio: how many times ours",
+        "machine": machine,
         "repeats": REPEATS,
         "versions": {"python": platform.python_version(), **packages},
         "works": record,
@@ -178,4 +179,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from metarl.supervised.batch_norm import Moments, batch_norm, moments_of
-from metarl.supervised.conv4 import Conv4
+from metarl.supervised.conv4 import Conv4, filters_first
 from metarl.supervised.networks import MLP, linear
 from metarl.supervised.task_conv import task_conv
 
@@ -124,7 +124,7 @@ def test_conv4_equals_torchs_layers():
     at, x = network.layout.unflatten(params), normal(1, 6, 1, 28, 28)
     h = x[0]
     for i in range(4):
-        h = functional.conv2d(h, at[f"conv{i}.weight"], stride=2, padding=1)
+        h = functional.conv2d(h, filters_first(at[f"conv{i}.weight"]), stride=2, padding=1)
         h = functional.batch_norm(h, None, None, None, at[f"norm{i}.shift"], training=True, eps=1e-3).relu()
     expected = h.mean((2, 3)) @ at["head.weight"] + at["head.bias"]
     torch.testing.assert_close(network(params, x)[0], expected)

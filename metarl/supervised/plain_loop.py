@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .batch_norm import EPSILON
-from .conv4 import LAYERS, Conv4
+from .conv4 import LAYERS, Conv4, filters_first
 from .episodes import Episodes
 from .networks import MLP, Network
 
@@ -57,7 +57,7 @@ def forward(
     elif isinstance(network, Conv4):
         h = x
         for i in range(LAYERS):
-            h = functional.conv2d(h, at[f"conv{i}.weight"], stride=1 if network.pool else 2, padding=1)
+            h = functional.conv2d(h, filters_first(at[f"conv{i}.weight"]), stride=1 if network.pool else 2, padding=1)
             h = normalise(h, at, i).relu()
             h = functional.max_pool2d(h, 2) if network.pool else h
         h = h.mean((2, 3)) if network.spatial_mean else h.flatten(1)
