@@ -16,9 +16,8 @@ from torch import Tensor
 from metarl.envs import ChoiceTasks, TaskFamily, Tasks
 from metarl.policies import GaussianPolicy
 
-from .algorithms.maml import InnerLoop, MetaParams, adapt_tasks
+from .algorithms.maml import InnerLoop, MetaParams, adapt_tasks, batches_of
 from .baselines import Baselines
-from .losses import task_batches
 from .rollout import Collector
 from .seeding import Purpose, children, generator_for, seed_for
 from .workers import Workers
@@ -65,14 +64,7 @@ def adaptation_path(
             returns.append(rollout.episode_return.mean(1).double().numpy())
             n_diverged += rollout.n_diverged
             if step < n_steps:
-                batches = task_batches(
-                    rollout,
-                    algo.discount,
-                    algo.gae_lambda,
-                    workers,
-                    advantages=algo.advantages,
-                    baseline=algo.baseline,
-                )
+                batches = batches_of(algo, rollout, workers)
                 step_size = meta.step_size if step == 0 else algo.later_lr_ratio * meta.step_size
                 params.append(adapt_tasks(algo, policy, params[-1], batches, step_size, workers))
             if on_step is not None:

@@ -5,17 +5,20 @@ Its config.json says what kind: reinforcement learning, which needs no word, or 
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .files import TEMPORARY, json_text, read_json, versions, write_atomic
 
 FORMAT = 1
+
+Config = TypeVar("Config", bound=Any)  # a frozen dataclass with `iterations`
 
 
 @dataclass(frozen=True)
@@ -126,3 +129,12 @@ def exclusive(run: RunFolder) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def with_total(config: Config, iterations: int | None, done: int, path: Path) -> Config:
+    """Settings of a run with another total of iterations, None for as planned. ValueError if more are done already."""
+    if iterations is None:
+        return config
+    if iterations < done:
+        raise ValueError(f"iterations is {iterations}, but {path} has done {done}; give at least that many")
+    return dataclasses.replace(config, iterations=iterations)

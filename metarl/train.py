@@ -14,14 +14,14 @@ import torch
 from metarl.envs import TaskFamily
 from metarl.policies import GaussianPolicy, measure_normaliser
 
-from .algorithms.maml import MetaParams, adapt_tasks, init_meta_params
+from .algorithms.maml import MetaParams, adapt_tasks, batches_of, init_meta_params
 from .algorithms.registry import update_of
 from .checkpoint import TrainState, load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .interrupts import interrupts_deferred, sigterm_as_interrupt
-from .losses import task_batches
 from .metrics import MetricsWriter
 from .rollout import Collector
+from .run_folder import with_total
 from .runs import RunFolder, create_run, exclusive, open_run, record_resumption
 from .saved_policy import save_policy
 from .seeding import Purpose, generator_for, seed_for
@@ -113,14 +113,7 @@ def meta_iteration(
         with watch("rollout"):
             rollout = collector.collect(params, tasks, seed_for(config.seed, purpose, it, j))
         with watch("advantages"):
-            batches = task_batches(
-                rollout,
-                algo.discount,
-                algo.gae_lambda,
-                workers,
-                advantages=algo.advantages,
-                baseline=algo.baseline,
-            )
+            batches = batches_of(algo, rollout, workers)
         returns.append(float(rollout.episode_return.mean()))
         lengths.append(float(rollout.valid.sum(-1).float().mean()))
         n_steps += rollout.n_steps
@@ -203,10 +196,7 @@ def resume(
         _, config = open_run(path)  # again: another process may have finished with it meanwhile
         state = load_state(run, config) if run.checkpoint.exists() else None  # stopped before its first checkpoint
         done = state.iteration if state else 0
-        if iterations is not None:
-            if iterations < done:
-                raise ValueError(f"iterations is {iterations}, but {path} has done {done}; give at least that many")
-            config = dataclasses.replace(config, iterations=iterations)
+        config = with_total(config, iterations, done, path)
         if done < config.iterations:
             record_resumption(run, config, command, done)
         _loop(config, run, state, workers, on_start, on_iteration)

@@ -20,9 +20,18 @@ from torch import Tensor
 
 from metarl.adam import AdamState
 from metarl.inner import adapt, sgd_step
-from metarl.losses import AdvantageScale, Linearise, LinearisedPolicy, TaskBatch, ValueBaseline, linearise_with
+from metarl.losses import (
+    AdvantageScale,
+    Linearise,
+    LinearisedPolicy,
+    TaskBatch,
+    ValueBaseline,
+    linearise_with,
+    task_batches,
+)
 from metarl.outer import InnerStep, pull_back
 from metarl.policies import GaussianPolicy, Surrogate
+from metarl.rollout import Rollout
 from metarl.workers import Workers
 
 LearnStepSize = Literal["no", "scalar", "per-parameter"]
@@ -106,6 +115,13 @@ def init_meta_params(algo: InnerLoop, theta: Float[Tensor, " P"]) -> MetaParams:
     alpha = torch.as_tensor(algo.inner_lr, dtype=theta.dtype)
     per_parameter = isinstance(algo, ThroughInnerLoop) and algo.learn_inner_lr == "per-parameter"
     return MetaParams(theta, alpha.expand_as(theta).clone() if per_parameter else alpha)
+
+
+def batches_of(algo: InnerLoop, rollout: Rollout, workers: Workers) -> list[TaskBatch]:
+    """The tasks' trajectories with advantages as an algorithm wants them."""
+    return task_batches(
+        rollout, algo.discount, algo.gae_lambda, workers, advantages=algo.advantages, baseline=algo.baseline
+    )
 
 
 def adapt_tasks(

@@ -18,7 +18,7 @@ import torch
 
 from metarl.interrupts import interrupts_deferred, sigterm_as_interrupt
 from metarl.metrics import MetricsWriter
-from metarl.run_folder import RunFolder, exclusive
+from metarl.run_folder import RunFolder, exclusive, with_total
 from metarl.seeding import Purpose, torch_generator_for
 
 from .config import Setup, SupervisedConfig
@@ -138,10 +138,7 @@ def resume(
         setup = config.setup()
         state = load_run_state(run, config, setup) if run.checkpoint.exists() else None
         done = state.iteration if state else 0
-        if iterations is not None:
-            if iterations < done:
-                raise ValueError(f"iterations is {iterations}, but {path} has done {done}; give at least that many")
-            config = dataclasses.replace(config, iterations=iterations)
+        config = with_total(config, iterations, done, path)
         if done < config.iterations:
             record_resumption(run, config, command, done)
         _loop(config, setup, run, state, on_start, on_row)
