@@ -5,7 +5,8 @@
   output = W [h_t, r_t] + b
 
 A query is asked after the whole support set: the controller takes one step with [f(x), y_T, r_T] (labels paired: 0 in
-place of y_T), reads, and answers; nothing is written, so queries do not see one another. The memory is each task's own and starts empty.
+place of y_T), reads, and answers; nothing is written, so queries do not see one another. The memory is each task's own
+and starts empty.
 Source: Santoro et al. 2016, "Meta-learning with memory-augmented neural networks", https://arxiv.org/abs/1605.06065,
 section 3 and appendix; the memory's equations are in `least_recently_used`.
 Differs: the loss is that of the queries after the whole support set, not of each element of the sequence.
@@ -31,7 +32,6 @@ from .lstm_learner import Labels
 from .naming import named, part_of
 from .objective import differentiate, mean_query_loss, refuse_steps
 from .sequence import label_codes, shuffled_support
-
 
 INITIAL_STRENGTH = 4.0
 """Bias of learned strengths at the start."""
