@@ -119,6 +119,7 @@ def test_the_seed_decides_and_threads_do_not(tmp_path: Path) -> None:
     assert weights("three", "--seed", "1") != one
 
 
+@pytest.mark.usefixtures("no_type_checks")
 def test_an_oracle_learns_where_the_goal_is_all(tmp_path: Path) -> None:
     """Point-nav with the goal in view: from a random walk to at least halfway there in a few seconds."""
     options = ("--steps", "60000", "--env.horizon", "20", "--ppo.envs", "40", "--ppo.hidden-sizes", "32")

@@ -92,6 +92,7 @@ def test_an_iteration_learns_something_finite(name: AlgorithmName, env: str) -> 
     assert 0 < record.step_fraction <= 1
 
 
+@pytest.mark.usefixtures("no_type_checks")
 @every_algorithm
 def test_it_learns_to_find_the_goal_after_one_step(name: AlgorithmName) -> None:
     """Known optimum: walking straight to a goal that is 0.38 m away on average, about -1 in 20 steps.
