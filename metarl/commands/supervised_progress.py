@@ -26,7 +26,7 @@ class SupervisedProgress:
 
     def images(self, done: int, total: int) -> None:
         """Report the decoding of images."""
-        if done % 500 == 0 or done == total:
+        if done % 2000 == 0 or done == total:
             self.console.progress(f"reading images: {done}/{total}", last=done == total)
 
     def start(self, config: SupervisedConfig, setup: Setup, state: SupervisedState, run: RunFolder) -> None:
