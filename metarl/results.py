@@ -117,7 +117,7 @@ def record_name(record: dict[str, Any]) -> str:
 
 
 def matching_preset(config: TrainConfig) -> str:
-    """The preset a config is of, seed and number of iterations aside; "custom" if none."""
+    """The preset a config is of, "custom" if none; seed, number of iterations and where a start lies aside."""
     for name in PRESETS:
         candidate = preset(config.env.name, name, config.env.protocol, algorithm_name(config.algo))
         same = dataclasses.replace(
@@ -126,7 +126,7 @@ def matching_preset(config: TrainConfig) -> str:
             iterations=config.iterations,
             checkpoint_every=config.checkpoint_every,
         )
-        if same == config:
+        if same == dataclasses.replace(config, init=candidate.init if config.init else "", init_sha256=""):
             return name
     return "custom"
 

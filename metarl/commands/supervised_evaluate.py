@@ -31,7 +31,7 @@ RunPath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint
 RunsPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: none)")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Common:
     """Options of both commands."""
 
@@ -57,15 +57,17 @@ class Common:
     """Print the JSON and nothing else."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FewshotArgs(Common):
     """Accuracy on test tasks of classes that meta-training has not seen, after each number of gradient steps.
 
     With --protocol lake, the error on the runs of Lake et al. 2015; without RUN, that of two plain methods.
     """
 
-    run: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[RUN]")] = None
-    """Run folder made by 'metarl fewshot train'."""
+    run: Annotated[
+        tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[RUN]", help_behavior_hint="(default: none)")
+    ] = None
+    """Run folder made by 'metarl fewshot train'; lake can do without."""
     way: int = 0
     """Classes of a task; 0 for as many as trained for. Only metric learners can do others."""
     protocol: Literal["episodes", "lake"] = "episodes"
@@ -74,11 +76,11 @@ class FewshotArgs(Common):
     """Folder or zip of runs for lake: RUN/training/*.png, RUN/test/*.png and RUN/class_labels.txt in each."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RegressionArgs(Common):
     """Mean squared error on test tasks after each number of gradient steps: mean and median."""
 
-    run: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="RUN")] = None
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder made by 'metarl regression train'."""
     oracle: RunPath = None
     """A run of the learner oracle, to be put beside it on the same tasks."""
