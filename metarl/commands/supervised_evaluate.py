@@ -19,6 +19,7 @@ from metarl.files import json_text, versions, write_atomic
 from metarl.supervised.datasets import ProblemName
 from metarl.supervised.evaluation import evaluate
 from metarl.supervised.lake_evaluation import evaluate_lake
+from metarl.supervised.pictures import write_pictures
 from metarl.supervised.trained import Trained, open_trained
 
 StepsOption = Annotated[
@@ -51,7 +52,7 @@ class Common:
     threads: int = 1
     """Threads of torch."""
     out: OutPath = None
-    """Folder for the JSON."""
+    """Folder for the JSON and the pictures."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the JSON and nothing else."""
 
@@ -134,7 +135,9 @@ def _episodes(
         progress=lambda name, done, total: console.progress(f"{name}: {done}/{total} tasks", last=done == total),
     )
     result = {"command": command, **result, "versions": versions()}
-    return _write(result, out / f"{evaluation_name(trained, result)}.json", table(result), console)
+    stem = out / evaluation_name(trained, result)
+    pictures = write_pictures(trained, size, result, stem)
+    return _write(result, Path(f"{stem}.json"), table(result), console, pictures)
 
 
 def _lake(args: FewshotArgs, command: str, console: Console) -> int:
@@ -163,7 +166,9 @@ def evaluation_name(trained: Trained, result: Mapping[str, Any]) -> str:
     return f"evaluation-{way}{result['shot']}shot"
 
 
-def _write(result: Mapping[str, Any], path: Path | None, text: str, console: Console) -> int:
+def _write(
+    result: Mapping[str, Any], path: Path | None, text: str, console: Console, others: Sequence[Path] = ()
+) -> int:
     if path is not None:
         write_atomic(path, json_text(dict(result)))
     if console.mode == "json":
@@ -172,5 +177,5 @@ def _write(result: Mapping[str, Any], path: Path | None, text: str, console: Con
     console.close()
     print(text)
     if path is not None:
-        print(f"written: {path}")
+        print(f"written: {', '.join(map(str, (path, *others)))}")
     return 0
