@@ -80,6 +80,8 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
     rows = {_name(result["learner"], result["statistics"]): result}
     rows |= {_name(result["learner"], mode): row for mode, row in result["other_statistics"].items()}
     rows |= result["baselines"]
+    from matplotlib.ticker import MaxNLocator
+
     with _figure(path, (6, 4)) as figure:
         axes = figure.add_subplot()
         longest = max(len(row["steps"]) for row in rows.values())
@@ -96,7 +98,7 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
             axes.errorbar(steps, mean, half, marker="o", markersize=4, capsize=3, color=colour, label=name)
         if longest > 1:
             axes.set_xlabel("gradient steps")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         else:
             axes.set_xticks([])
         if classes:
