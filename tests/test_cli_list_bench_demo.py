@@ -83,17 +83,18 @@ def test_the_point_has_no_physics_to_compare_with(capsys: pytest.CaptureFixture[
     assert "no MuJoCo physics" in fails(capsys, "bench", "rollout", "--env", "point-nav", "--json")
 
 
+def small_demo(env: str, name: str) -> TrainConfig:
+    """The demo preset, made small."""
+    assert (env, name) == ("half-cheetah-dir", "demo")
+    config = preset(env, name)
+    return replace(config, env=replace(config.env, horizon=10), meta_batch=4, trajectories=2)
+
+
 def test_the_demo_trains_evaluates_and_films(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole command, with a small preset."""
-
-    def small(env: str, name: str) -> TrainConfig:
-        assert (env, name) == ("half-cheetah-dir", "demo")
-        config = preset(env, name)
-        return replace(config, env=replace(config.env, horizon=10), meta_batch=4, trajectories=2)
-
-    monkeypatch.setattr(demo_command, "preset", small)
+    monkeypatch.setattr(demo_command, "preset", small_demo)
     monkeypatch.chdir(tmp_path)
     code, out, err = call(capsys, "demo", "--iterations", "1", "--tasks", "4", "--trajectories", "2", "--threads", "2")
     assert (code, err) == (0, "")
@@ -111,3 +112,16 @@ def test_the_demo_trains_evaluates_and_films(
         obs, _ = env.reset(seed=0)
         assert np.isfinite(env.step(policy.act(obs))[1])
     assert "holds a run already" in fails(capsys, "demo", "--out", run)
+
+
+def test_the_demo_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_command, "preset", small_demo)
+    monkeypatch.chdir(tmp_path)
+    argv = ("--iterations", "1", "--tasks", "2", "--trajectories", "2", "--threads", "2", "--json")
+    code, out, err = call(capsys, "demo", *argv)
+    assert (code, err) == (0, "")
+    got = json.loads(out)
+    assert got["run"] == "runs/demo"
+    assert len(got["videos"]) == 4
+    assert all(Path(path).is_file() for path in got["videos"])
+    assert got["evaluation"] == json.loads(Path("runs/demo/evaluation.json").read_text())
