@@ -185,7 +185,7 @@ def test_gymnasiums_own_mujoco_environment(tmp_path: Path) -> None:
     code = (
         "import numpy as np; from gymnasium_families import PoleFamily; from metarl.videos import record_environments; "
         "record_environments(PoleFamily(), np.array([9.0]), "
-        "[('only', lambda obs: np.ones(1))], 0, 'v.mp4', width=96, height=64)"
+        "[('only', lambda obs: np.zeros(1))], 0, 'v.mp4', width=96, height=64)"
     )
     environment = {**os.environ, "MUJOCO_GL": "egl", "PYTHONPATH": str(HERE)}
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, env=environment, check=True)

@@ -1,4 +1,4 @@
-"""Griffe extension: the formulas in our docstrings, set off by two spaces, as blocks of code; Markdown would join them."""
+"""Griffe extension: the formulas in docstrings, set off by two spaces, as blocks of code; Markdown would join them."""
 
 from __future__ import annotations
 

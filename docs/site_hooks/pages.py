@@ -1,4 +1,4 @@
-"""Hooks of the site: formulas as MathML, pages of the example files, and pages that are still being written left out.
+"""Hooks of the site: formulas as MathML, recorded tables, and pages of the example files.
 
 MathML is what browsers draw themselves: no script, no font from elsewhere.
 """
@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import html
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tables import with_tables  # noqa: E402 - mkdocs loads this file by its path
 
 ROOT = Path(__file__).resolve().parents[2]
 # What pymdownx.arithmatex leaves behind: \(...\) in the text, \[...\] as a block of its own.
@@ -34,8 +38,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links to example files, which GitHub shows as they are, lead to their pages."""
-    return EXAMPLE.sub(lambda m: f"](examples/{Path(m[1].rstrip('/')).stem}.md)", markdown)
+    """Recorded tables; links to example files, which GitHub shows as they are, lead to their pages."""
+    return EXAMPLE.sub(lambda m: f"](examples/{Path(m[1].rstrip('/')).stem}.md)", with_tables(markdown))
 
 
 def on_config(config: Any) -> Any:
