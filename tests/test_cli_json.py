@@ -32,7 +32,8 @@ def printed(capsys: pytest.CaptureFixture[str], *argv: object) -> dict[str, Any]
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_offers_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--json" in call(capsys, name, "--help")[1]
+    for part in (("train",), ("evaluate",)) if name in ("fewshot", "regression") else ((),):
+        assert "--json" in call(capsys, name, *part, "--help")[1]
 
 
 def test_adapt(points: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

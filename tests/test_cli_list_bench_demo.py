@@ -93,12 +93,17 @@ def small_demo(env: str, name: str) -> TrainConfig:
 def test_the_demo_trains_evaluates_and_films(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole command, with a small preset."""
+    """The whole command, with a small preset; as JSON, from which comes what it says without."""
     monkeypatch.setattr(demo_command, "preset", small_demo)
     monkeypatch.chdir(tmp_path)
-    code, out, err = call(capsys, "demo", "--iterations", "1", "--tasks", "4", "--trajectories", "2", "--threads", "2")
+    small = ("--iterations", "1", "--tasks", "4", "--trajectories", "2", "--threads", "2")
+    code, printed, err = call(capsys, "demo", *small, "--json")
     assert (code, err) == (0, "")
     run = Path("runs/demo")
+    made = json.loads(printed)
+    assert made["evaluation"] == json.loads((run / "evaluation.json").read_text())
+    assert len(made["videos"]) == 4
+    out = demo_command.summary(made)
     for place in ("evaluation.json", "evaluation.png", "videos/forward.mp4", "videos/backward.gif"):
         assert str(run / place) in out
         assert (run / place).stat().st_size > 0
@@ -112,16 +117,3 @@ def test_the_demo_trains_evaluates_and_films(
         obs, _ = env.reset(seed=0)
         assert np.isfinite(env.step(policy.act(obs))[1])
     assert "holds a run already" in fails(capsys, "demo", "--out", run)
-
-
-def test_the_demo_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_command, "preset", small_demo)
-    monkeypatch.chdir(tmp_path)
-    argv = ("--iterations", "1", "--tasks", "2", "--trajectories", "2", "--threads", "2", "--json")
-    code, out, err = call(capsys, "demo", *argv)
-    assert (code, err) == (0, "")
-    got = json.loads(out)
-    assert got["run"] == "runs/demo"
-    assert len(got["videos"]) == 4
-    assert all(Path(path).is_file() for path in got["videos"])
-    assert got["evaluation"] == json.loads(Path("runs/demo/evaluation.json").read_text())

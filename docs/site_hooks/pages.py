@@ -15,7 +15,7 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tables import with_tables  # noqa: E402 - mkdocs loads this file by its path
+from tables import with_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 # What pymdownx.arithmatex leaves behind: \(...\) in the text, \[...\] as a block of its own.

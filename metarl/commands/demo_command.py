@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -81,14 +81,25 @@ def main(argv: Sequence[str]) -> int:
         command = shlex.join(["metarl", "record", str(run.path), "--task", task, "--gif"])
         recording = record_command.record_run(loaded, loaded.task(task), run.videos / f"{task}.mp4", film, command)
         videos += [p for p in (recording.mp4, recording.gif) if p is not None]
-    if args.json:
-        made = {"run": str(run.path), "trained_s": trained_s, "videos": [str(p) for p in videos]}
-        print(json_text({**made, "evaluation": result}), end="")
-        return 0
-    print(f"\ntrained in {clock(trained_s)}, everything in {clock(time.perf_counter() - start)}\n")
-    print(evaluate_command.table(result))
-    print("\nrun folder  " + str(run.path))
-    print("evaluation  " + ", ".join(map(str, written)))
-    print("videos      " + ", ".join(map(str, videos)))
-    print(f"try         metarl adapt {run.path} --task forward")
+    made = {
+        "run": str(run.path),
+        "trained_s": trained_s,
+        "total_s": time.perf_counter() - start,
+        "written": [str(path) for path in written],
+        "videos": [str(path) for path in videos],
+        "evaluation": result,
+    }
+    print(json_text(made) if args.json else summary(made), end="")
     return 0
+
+
+def summary(made: Mapping[str, Any]) -> str:
+    """What the demo made, for a terminal."""
+    return (
+        f"\ntrained in {clock(made['trained_s'])}, everything in {clock(made['total_s'])}\n\n"
+        f"{evaluate_command.table(made['evaluation'])}\n"
+        f"\nrun folder  {made['run']}"
+        f"\nevaluation  {', '.join(made['written'])}"
+        f"\nvideos      {', '.join(made['videos'])}"
+        f"\ntry         metarl adapt {made['run']} --task forward\n"
+    )
