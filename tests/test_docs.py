@@ -88,6 +88,8 @@ def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     family = (ROOT / "examples" / "swing_up.py").read_text().replace("SwingUp", "MyFamily").replace("swing-up", "mine")
     for name in ("my_file", "my_module"):
         (tmp_path / f"{name}.py").write_text(family.replace('"mine"', f'"{name.replace("_", "-")}"'))
+    swing = [content for _, _, content in blocks(PAGES[0]) if "class Swing(" in content]
+    (tmp_path / "swing.py").write_text(swing[0])
     titled = [content for page in PAGES for _, title, content in blocks(page) if 'title="settings.toml"' in title]
     (tmp_path / "settings.toml").write_text(titled[0])
     monkeypatch.chdir(tmp_path)
@@ -98,7 +100,7 @@ def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         del gymnasium.registry[name]
     sys.path[:] = before[2]
     for name in set(sys.modules) - before[3]:
-        if name in ("my_file", "my_module", "swing_up", "other_gravity", "heavy_pendulum"):
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
     offered.cache_clear()
 

@@ -22,6 +22,9 @@ from metarl.videos import EglUnavailableError, record_environments
 from metarl.videos.compose import BAR_RGB
 from metarl.videos.environment_recorder import boxed
 
+# imageio-ffmpeg's reader leaves its pipes to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
 HERE = Path(__file__).parent
 IDS = set(gymnasium.registry)
 TRAIN = ("--meta-batch", "2", "--trajectories", "2", "--env.horizon", "8", "--iterations", "1", "--threads", "1")
