@@ -42,7 +42,7 @@ format: $(VENV)/.installed-dev ## Repair style and formatting where it can be do
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.installed-docs links ## Build the documentation site into site/; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir $(SITE)
 	@echo "site: $(SITE)/index.html"
 
 links: $(LINKS) ## Link metarl/envs to envs and so on, for type checkers and editors

@@ -176,14 +176,17 @@ def _film(
         "actions": "sampled" if args.sample else "mean",
         "mean_return_after_steps": path.returns[:, 0].tolist(),
     }
-    size = {"width": args.width, "height": args.height}
-    family = loaded.family
+    width, height, family = args.width, args.height, loaded.family
     if isinstance(family, GymnasiumFamily):
         seed = int(np.random.default_rng(start).integers(2**31))
-        return record_environments(family, goal, acts, seed, out, gif=gif, metadata=metadata, **size)
+        return record_environments(
+            family, goal, acts, seed, out, width=width, height=height, gif=gif, metadata=metadata
+        )
     assert isinstance(family, Family)  # there are these two kinds
     episodes = [(title, run_episode(family, goal, act, np.random.default_rng(start))) for title, act in acts]
-    return record(family, goal, episodes, out, gif=gif, backend=args.backend, metadata=metadata, **size)
+    return record(
+        family, goal, episodes, out, width=width, height=height, gif=gif, backend=args.backend, metadata=metadata
+    )
 
 
 def _after(steps: int) -> str:
