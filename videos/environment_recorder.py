@@ -132,7 +132,7 @@ class _Episodes:
 
     def _act(self) -> None:
         obs = np.concatenate([self._row["obs"], self._row["goal"]], axis=1) if self._family.oracle else self._row["obs"]
-        for i in np.flatnonzero(self._row["active"]):
+        for i in np.flatnonzero(self._row["active"]).tolist():
             action = np.asarray(self._panels[i][1](obs[i].copy()), dtype=np.float64)
             self._row["action"][i] = np.clip(action, -1.0, 1.0)
 
