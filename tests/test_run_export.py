@@ -42,7 +42,8 @@ def policy_of(activation: str = "tanh", scaled: bool = True, env: str = "half-ch
     mean, std = rng.normal(0.0, 0.7, spec.obs_dim), rng.choice([0.05, 0.4, 3.0], spec.obs_dim)
     constants = [torch.tensor(values, dtype=torch.float32).tolist() for values in (mean, std)]
     normaliser = ObsNormaliser(*map(tuple, constants)) if scaled else None
-    network = GaussianMLP(spec.obs_dim, spec.act_dim, (100, 64), activation, normaliser=normaliser)  # type: ignore[arg-type]
+    context = 2 if scaled else 0
+    network = GaussianMLP(spec.obs_dim, spec.act_dim, (100, 64), activation, normaliser=normaliser, context_dim=context)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
     theta = network.init(generator) * 1.2 + 0.05 * torch.randn(network.layout.size, generator=generator)
     return SavedPolicy(config, network, theta, None, None, {})
@@ -233,6 +234,7 @@ def test_without_the_onnx_package(
     assert "pip install metarl[export]" in fails(capsys, "export", run, "--to", "onnx")
 
 
+@pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize("scaling", ["inside", "beside"])
 def test_sb3_fine_tunes_it_further(scaling: str, tmp_path: Path) -> None:
     """From a policy that stands still, on the task it is to be adapted to: PPO must halve the distance travelled."""

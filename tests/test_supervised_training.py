@@ -49,7 +49,7 @@ def assert_same_state(one: Path, other: Path) -> None:
     for name, value in a.items():
         if isinstance(value, torch.Tensor):
             assert torch.equal(value, b[name]), name
-        elif name not in ("wall_s", "crc"):
+        elif name not in ("wall_s", "cpu_s", "crc"):
             assert value == b[name], name
     assert rows_of(one) == rows_of(other)
 
@@ -175,4 +175,4 @@ class Block:
 sys.meta_path.insert(0, Block())
 import metarl.supervised.training, metarl.commands.parsing, metarl.commands.checks
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True)
