@@ -151,9 +151,20 @@ def test_errors_of_several_lines_become_one(
 ) -> None:
     for error, code, said in (
         (ValueError("one\n  two"), 2, "metarl: one two\n"),
-        (OSError(28, "No space left on device"), 1, "metarl: [Errno 28] No space left on device\n"),
+        (OSError(5, "Input/output error"), 1, "metarl: [Errno 5] Input/output error\n"),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "metarl: [Errno 28] No space left on device; free some space, then run it again (a run: with --resume)\n",
+        ),
+        (
+            RuntimeError("[alloc] can't allocate memory: 9 bytes"),
+            1,
+            "metarl: out of memory: can't allocate memory: 9 byt"
+            "es; use fewer tasks or trajectories, or a smaller network\n",
+        ),
         (FileNotFoundError("gone"), 2, "metarl: gone\n"),
-        (MemoryError(), 1, "metarl: out of memory; use fewer tasks or trajectories\n"),
+        (MemoryError(), 1, "metarl: out of memory; use fewer tasks or trajectories, or a smaller network\n"),
         (KeyboardInterrupt(), 130, "metarl: interrupted\n"),
         (KeyboardInterrupt("stopped after 3"), 130, "metarl: stopped after 3\n"),
     ):

@@ -235,25 +235,27 @@ def test_metrics_that_are_not_numbers_survive_a_resume(tmp_path: Path) -> None:
 
 def test_interrupts_wait_for_the_end_of_a_block() -> None:
     done = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with sigterm_as_interrupt(), pytest.raises(KeyboardInterrupt):  # noqa: PT012
             with interrupts_deferred():
                 os.kill(os.getpid(), number)
                 done.append(number)
             pytest.fail("the interrupt got lost")
-    assert done == [signal.SIGINT, signal.SIGTERM]
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert done == [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     with interrupts_deferred():
         pass
 
 
-def test_an_ignored_signal_stays_ignored() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_an_ignored_signal_stays_ignored(number: signal.Signals) -> None:
+    """As SIGHUP is under nohup."""
+    before = signal.signal(number, signal.SIG_IGN)
     try:
-        with interrupts_deferred():
-            os.kill(os.getpid(), signal.SIGINT)
+        with sigterm_as_interrupt(), interrupts_deferred():
+            os.kill(os.getpid(), number)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize(

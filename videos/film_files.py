@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 
 from metarl.envs import TaskFamily
 
-from .encode import GIF_MAX_FPS, mp4_writer, replacing, shrink, stride_for, write_gif
+from .encode import GIF_MAX_FPS, mp4_writer, replacing, shrink, stride_for, write_gif, writing
 
 MAX_FPS = 60.0
 GIF_MAX_WIDTH_PX = 480
@@ -124,7 +124,7 @@ def write_facts(
         "metadata": dict(metadata or {}),
     }
     text = json.dumps(facts, indent=2, default=_plain)
-    with replacing(recording.json) as temporary:
+    with replacing(recording.json) as temporary, writing(recording.json):
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

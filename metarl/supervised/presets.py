@@ -10,7 +10,7 @@ from typing import Literal
 
 from .config import EpisodesConfig, SupervisedConfig
 from .datasets import DATASETS, DatasetName, of_problem
-from .embedding_settings import Matching, Relation, SnailSettings
+from .embedding_settings import LSTM, MANN, Matching, Relation, SnailSettings
 from .gradient_settings import (
     ANILSettings,
     FirstOrderMAMLSettings,
@@ -199,6 +199,11 @@ def _images_in_minutes(config: SupervisedConfig, learner: LearnerName) -> Superv
         config = replace(config, algo=replace(algo, sharpness=10.0))
     if isinstance(algo, Relation):
         config = replace(config, algo=replace(algo, loss="cross-entropy"))
+    if isinstance(algo, LSTM):
+        config = replace(config, algo=replace(algo, label_scale=10.0))
+    if isinstance(algo, MANN):
+        # Reads of bare cosines are nearly flat, and a label that comes a step late has to be carried there.
+        config = replace(config, algo=replace(algo, learned_strength=True, labels="paired"))
     if config.outer.schedule == "constant":
         config = replace(config, outer=replace(config.outer, schedule="cosine", final_lr=1e-5))
     return replace(config, iterations=IN_MINUTES[family], log_every=50, validate_every=250, checkpoint_every=250)

@@ -110,6 +110,11 @@ def load_state(path: Path, like: Mapping[str, Tensor]) -> SupervisedState:
         )
     best = Best(content["best_iteration"], content["best_score"], _under("best/", content))
     first, second = _under("first/", content), _under("second/", content)
+    fitting = first.keys() == second.keys() == content["moment_steps"].keys()
+    if not fitting or set(best.params) not in (set(), set(params)):
+        raise ValueError(
+            f"the checkpoint {path} is damaged: its parts do not fit; restore it from a copy or train again"
+        )
     return SupervisedState(
         iteration=content["iteration"],
         params=params,
