@@ -99,7 +99,7 @@ def task_batches(
             log_prob_old=gaussian_log_prob(action, mean, log_std),
             mean_old=mean,
             log_std_old=log_std,
-            row_weight=torch.full((n,), 1.0 / n, dtype=dtype),
+            row_weight=torch.full((n,), 1.0 / n, dtype=dtype, device=action.device),
             mean_return=rollout.episode_return[i].mean().to(dtype),
         )
 
