@@ -6,6 +6,9 @@ PYTHON ?=
 VENV ?= .venv
 # More arguments for pytest: make test ARGS="-k simulator -x"
 ARGS ?=
+# Processes that run the tests: as many as there are cores, at most 8 (each takes about 0.6 GB); JOBS=0 for none but
+# pytest's own, as a debugger needs it. Each starts with its share of the files and takes over others' when it is done.
+JOBS ?= auto
 DIST ?= dist
 
 SHELL := /bin/sh
@@ -26,7 +29,7 @@ demo: $(VENV)/.installed ## Install into .venv, then train, adapt and record a s
 install: $(VENV)/.installed ## Install into .venv, editable: .venv/bin/metarl
 
 test: $(VENV)/.installed-test ## Run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed-dev links ## Check style, formatting and types
 	$(BIN)/ruff check .

@@ -21,6 +21,8 @@ COMMANDS = {
     "export": "a policy as a file for Stable-Baselines3, ONNX or PyTorch",
     "push": "share a policy: a folder or the Hugging Face hub",
     "pull": "fetch a shared policy",
+    "fewshot": "learn to tell classes apart from a few images: train, evaluate",
+    "regression": "learn to fit functions from a few points: train, evaluate",
     "record": "video of the policy before and after adaptation",
     "report": "runs as one HTML page: curves, videos, results",
     "list": "environments, their tasks, presets and pretrained policies",

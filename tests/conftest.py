@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
 import jaxtyping
 import pytest
+
+# Before torch is imported: the run's processes, and those that tests start, share the cores among them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A test run started in a shell's background ignores Ctrl-C, and so would every process it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

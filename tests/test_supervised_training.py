@@ -15,8 +15,9 @@ import torch
 from metarl.metrics import read_metrics
 from metarl.supervised import training
 from metarl.supervised.config import EpisodesConfig, SupervisedConfig, config_from_dict, config_to_dict
+from metarl.supervised.embedding_settings import LSTM, Prototypical
 from metarl.supervised.learner import MetaGradient
-from metarl.supervised.learners import LSTM, NetworkConfig, Prototypical
+from metarl.supervised.network_config import NetworkConfig
 from metarl.supervised.outer_optimiser import OuterConfig, gradient_norm, outer_step, step_size
 from metarl.supervised.runs import open_run
 from metarl.supervised.train_state import SupervisedState, load_state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,17 +49,25 @@ def _series(parent: Path, name: str) -> Iterator[Path]:
     return (parent / (f"{name}-{number}" if number > 1 else name) for number in itertools.count(1))
 
 
+def rows_of_metrics(run: RunFolder) -> int:
+    """Iterations that a run of reinforcement learning has done: each has a row."""
+    metrics = run.path / "metrics.jsonl"
+    return len(read_metrics(metrics)) if metrics.exists() else 0
+
+
 @contextmanager
-def explained_interrupt(path: Path, command: str = "metarl train") -> Iterator[None]:
-    """Ctrl-C and SIGTERM say how to go on with the run."""
+def explained_interrupt(
+    path: Path, command: str = "metarl train", done_by: Callable[[RunFolder], int] = rows_of_metrics
+) -> Iterator[None]:
+    """Ctrl-C and SIGTERM say how to go on with the run, and how many iterations it has done."""
     try:
         yield
     except KeyboardInterrupt:
-        if not RunFolder(path).config.exists():
+        run = RunFolder(path)
+        if not run.config.exists():
             raise
-        metrics = path / "metrics.jsonl"
-        rows = len(read_metrics(metrics)) if metrics.exists() else 0
-        done = f" after {rows} iterations" if rows else ""
+        n = done_by(run)
+        done = f" after {n} iterations" if n else ""
         again = f"{command} --resume {path}{import_options()}"
         raise KeyboardInterrupt(f"interrupted{done}; go on with '{again}'") from None
 

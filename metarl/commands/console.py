@@ -10,7 +10,7 @@ import time
 from types import TracebackType
 from typing import Any, Literal
 
-from metarl.runs import finite
+from metarl.files import finite
 
 Mode = Literal["terminal", "notebook", "log", "json", "quiet"]
 

@@ -10,11 +10,15 @@ import tyro
 
 from metarl.settings import nearest, require_finite, settings_from_dict
 
-from .datasets import DATASETS, Dataset, DatasetName, ProblemName, SinusoidConfig, Split, dataset_name, of_problem
+from .datasets import DATASETS, Dataset, DatasetName, ProblemName, SinusoidConfig, dataset_name, of_problem
+from .gradient_settings import MAMLSettings
+from .image_files import Progress
 from .learner import Learner
-from .learners import LEARNERS, LSTM, LearnerName, LearnerSettings, NetworkConfig, learner_name
+from .learners import LEARNERS, LearnerName, LearnerSettings, entry_of, learner_name, steps_at_test
+from .network_config import NetworkConfig
 from .outer_optimiser import OuterConfig
 from .sampler import Sampler
+from .task_source import Split, TaskSize, TaskSource
 
 
 @dataclass(frozen=True)
@@ -41,22 +45,26 @@ class EpisodesConfig:
         if self.train_query < 0:
             raise ValueError(f"train_query is {self.train_query}, but must be at least 0")
 
-    def sizes(self, split: Split) -> tuple[int, int, int]:
-        """(way, shot, query) of the tasks of a split."""
+    def size(self, split: Split) -> TaskSize:
+        """Size of the tasks of a split."""
         if split != "train":
-            return self.way, self.shot, self.query
-        return self.train_way or self.way, self.train_shot or self.shot, self.train_query or self.query
+            return TaskSize(self.way, self.shot, self.query)
+        return TaskSize(self.train_way or self.way, self.train_shot or self.shot, self.train_query or self.query)
 
 
 @dataclass(frozen=True)
 class Setup:
     """What settings amount to: a learner and where its tasks come from."""
 
+    tasks: TaskSource
+    """The data."""
     learner: Learner
     train: Sampler
     """Training tasks."""
     validation: Sampler | None
     """Tasks of other classes, of the size of test tasks, to choose meta-parameters by; None where there are none."""
+    steps: int | None
+    """Of adaptation in validation; None for a learner without steps."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +72,14 @@ class SupervisedConfig:
     """Everything that decides a training run's result."""
 
     dataset: tyro.conf.AvoidSubcommands[Dataset] = field(default_factory=SinusoidConfig)
-    data: Annotated[str, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: where 'fetch' puts it)")] = ""
-    """Folder or zip with the data."""
-    # Without prefixes: --way 5 --shot 1.
+    data: Annotated[str, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: a download, kept)")] = ""
+    """Folder or zip with the data; Omniglot can be downloaded."""
     episodes: Annotated[EpisodesConfig, tyro.conf.arg(name="")] = field(default_factory=EpisodesConfig)
+    """Without prefixes on the command line: --way 5 --shot 1."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    # Without subcommands: the options are those of the learner that the default is of.
-    algo: tyro.conf.AvoidSubcommands[LearnerSettings] = field(default_factory=LSTM)
+    """The network of all learners but nearest neighbour."""
+    algo: tyro.conf.AvoidSubcommands[LearnerSettings] = field(default_factory=MAMLSettings)
+    """The learner's own settings."""
     outer: OuterConfig = field(default_factory=OuterConfig)
     iterations: int = 10_000
     """Outer updates."""
@@ -101,16 +110,35 @@ class SupervisedConfig:
         for table in ("network", "algo", "outer"):
             require_finite(getattr(self, table), table)
 
-    def sampler(self, split: Split) -> Sampler | None:
-        """Tasks of a split; None if the data have no such split."""
-        return self.dataset.sampler(self.data, split, *self.episodes.sizes(split))
+    def setup(self, progress: Progress | None = None) -> Setup:
+        """The learner, and training and validation tasks. ValueError or OSError if the data do not suffice.
 
-    def setup(self) -> Setup:
-        """The learner, and training and validation tasks. ValueError or OSError if the data do not suffice."""
-        train = self.sampler("train")
+        progress: told how many images are decoded.
+        """
+        self.check_learner()
+        tasks = self.dataset.load(self.data, progress)
+        kind = entry_of(self.algo).trains_on
+        train = tasks.sampler("train", self.episodes.size("train"), kind)
         assert train is not None  # every data set has classes to train on
-        validation = self.sampler("validation")
-        return Setup(self.algo.make((validation or train).problem, self.network), train, validation)
+        told = "truth" if kind == "truth" else "episodes"
+        validation = tasks.sampler("validation", self.episodes.size("validation"), told)
+        problem = train.problem if kind == "classes" else (validation or train).problem
+        return Setup(tasks, self.algo.make(problem, self.network), train, validation, steps_at_test(self.algo))
+
+    def check_learner(self) -> None:
+        """ValueError if the learner cannot do what the data set or the tasks' sizes ask."""
+        name, entry, problem = learner_name(self.algo), entry_of(self.algo), of_problem(self.dataset)
+        can = [key for key, of in LEARNERS.items() if (of.classification if problem == "fewshot" else of.regression)]
+        if name not in can:
+            does = "tells classes apart and does no regression" if problem == "regression" else "does regression only"
+            raise ValueError(f"the learner {name} {does}; choose one of {', '.join(can)}")
+        if problem == "fewshot" and not entry.any_way:
+            way, train_way = self.episodes.way, self.episodes.size("train").way
+            if way != train_way:
+                raise ValueError(
+                    f"the learner {name} has an output for each class, so training tasks need as many classes as "
+                    f"those at test: train_way is {train_way}, way is {way}; leave train_way out"
+                )
 
 
 def config_to_dict(config: SupervisedConfig) -> dict[str, Any]:

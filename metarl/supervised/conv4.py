@@ -57,11 +57,12 @@ class Conv4:
     def __post_init__(self) -> None:
         if len(self.input_shape) != 3:
             raise ValueError(f"input_shape is {self.input_shape}; a convolution needs (channel, height, width)")
-        if min(self._positions) < 1:
+        if min(self.positions) < 1:
             raise ValueError(f"images of {self.input_shape[1:]} vanish in {LAYERS} poolings; take 16 x 16 or more")
 
     @property
-    def _positions(self) -> tuple[int, int]:
+    def positions(self) -> tuple[int, int]:
+        """Height and width of the last layer's maps."""
         height, width = self.input_shape[1:]
         for _ in range(LAYERS):
             height, width = (height // 2, width // 2) if self.pool else ((height + 1) // 2, (width + 1) // 2)
@@ -69,7 +70,7 @@ class Conv4:
 
     @cached_property
     def feature_dim(self) -> int:
-        height, width = self._positions
+        height, width = self.positions
         return self.filters if self.spatial_mean else self.filters * height * width
 
     @cached_property

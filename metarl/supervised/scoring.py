@@ -62,10 +62,16 @@ def draw_episodes(
 
 
 def score_all(
-    learner: Learner, params: MetaParams, sampler: Sampler, n_episodes: int, generator: torch.Generator
+    learner: Learner,
+    params: MetaParams,
+    sampler: Sampler,
+    n_episodes: int,
+    generator: torch.Generator,
+    steps: int | None = None,
 ) -> TaskScores:
-    """Scores of n_episodes tasks after the learner's own number of steps."""
-    return join_scores([score(learner, params, batch) for batch in draw_episodes(sampler, n_episodes, generator)])
+    """Scores of n_episodes tasks; steps as in `Learner.adapt`."""
+    batches = draw_episodes(sampler, n_episodes, generator)
+    return join_scores([score(learner, params, batch, steps) for batch in batches])
 
 
 def join_scores(parts: list[TaskScores]) -> TaskScores:

@@ -118,6 +118,13 @@ def load_state(path: Path, like: Mapping[str, Tensor]) -> SupervisedState:
     )
 
 
+def iterations_done(path: Path) -> int:
+    """Outer updates of the state in a checkpoint; 0 if there is none. ValueError if it is damaged."""
+    if not path.is_file():
+        return 0
+    return int(read_checkpoint(path, FORMAT, ("kind", *_FACTS), _parts)["iteration"])
+
+
 def _parts(content: Mapping[str, Any]) -> Parts:
     return tuple(name for name in content if "/" in name), _FACTS
 

@@ -22,6 +22,7 @@ from metarl.run_folder import RunFolder, exclusive, with_total
 from metarl.seeding import Purpose, torch_generator_for
 
 from .config import Setup, SupervisedConfig
+from .image_files import Progress
 from .outer_optimiser import gradient_norm, outer_step, step_size
 from .runs import create_run, open_run, record_resumption
 from .scoring import score_all
@@ -89,7 +90,8 @@ def validated(config: SupervisedConfig, setup: Setup, state: SupervisedState) ->
         return state, math.nan, math.nan
     start = time.perf_counter()
     generator = torch_generator_for(config.seed, Purpose.VALIDATION)
-    found = score_all(setup.learner, state.params, setup.validation, config.validation_episodes, generator)
+    n = config.validation_episodes
+    found = score_all(setup.learner, state.params, setup.validation, n, generator, setup.steps)
     loss = float(found.loss.mean())
     accuracy = math.nan if found.accuracy is None else float(found.accuracy.mean())
     value = accuracy if found.accuracy is not None else -float(np.median(np.nan_to_num(found.loss, nan=np.inf)))
@@ -107,12 +109,14 @@ def train(
     command: str = "",
     on_start: Started | None = None,
     on_row: Callback | None = None,
+    on_images: Progress | None = None,
 ) -> RunFolder:
     """Meta-train from scratch into a new run folder and return it.
 
-    A KeyboardInterrupt (Ctrl-C, SIGTERM) writes a checkpoint of the last whole iteration and is raised again.
+    on_images: told how many images are decoded. A KeyboardInterrupt (Ctrl-C, SIGTERM) writes a checkpoint of the last
+    whole iteration and is raised again.
     """
-    setup = config.setup()  # fail before anything is written
+    setup = config.setup(on_images)  # fail before anything is written
     run = create_run(out, config, command)
     with exclusive(run):
         _loop(config, setup, run, None, on_start, on_row)
@@ -126,6 +130,7 @@ def resume(
     command: str = "",
     on_start: Started | None = None,
     on_row: Callback | None = None,
+    on_images: Progress | None = None,
 ) -> RunFolder:
     """Continue a run from its checkpoint, bit for bit as if it had never stopped.
 
@@ -135,7 +140,7 @@ def resume(
     run, _ = open_run(path)
     with exclusive(run):
         _, config = open_run(path)  # again: another process may have finished with it meanwhile
-        setup = config.setup()
+        setup = config.setup(on_images)
         state = load_run_state(run, config, setup) if run.checkpoint.exists() else None
         done = state.iteration if state else 0
         config = with_total(config, iterations, done, path)

@@ -1,0 +1,174 @@
+"""`metarl fewshot evaluate RUN`, `metarl regression evaluate RUN`: test tasks as a table and JSON; Lake's protocol."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from metarl.commands.checks import check_least, check_writable
+from metarl.commands.console import Console
+from metarl.commands.parsing import parse_args
+from metarl.commands.supervised_progress import SupervisedProgress
+from metarl.commands.supervised_table import lake_table, table
+from metarl.files import json_text, versions, write_atomic
+from metarl.supervised.datasets import ProblemName
+from metarl.supervised.evaluation import evaluate
+from metarl.supervised.lake_evaluation import evaluate_lake
+from metarl.supervised.trained import Trained, open_trained
+
+StepsOption = Annotated[
+    int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: as many as the learner takes at test)")
+]
+DataPath = Annotated[str, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: where they were in training)")]
+OutPath = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: RUN)")]
+RunPath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: none)")]
+RunsPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: none)")]
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options of both commands."""
+
+    episodes: int = 600
+    """Test tasks, the same ones for all that have this seed."""
+    shot: int = 0
+    """Support examples of a class, or support points; 0 for as many as trained for."""
+    query: int = 0
+    """Query examples of a class, or query points; 0 for as many as in the run's settings."""
+    steps: StepsOption = None
+    """Gradient steps to look at, of learners that take them."""
+    seed: int = 1000
+    """Seed of the test tasks."""
+    data: DataPath = ""
+    """Folder or zip with the data."""
+    baselines: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Beside it, what needs no meta-training: nearest neighbour, and training from scratch."""
+    threads: int = 1
+    """Threads of torch."""
+    out: OutPath = None
+    """Folder for the JSON."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the JSON and nothing else."""
+
+
+@dataclass(frozen=True)
+class FewshotArgs(Common):
+    """Accuracy on test tasks of classes that meta-training has not seen, after each number of gradient steps.
+
+    With --protocol lake, the error on the runs of Lake et al. 2015; without RUN, that of two plain methods.
+    """
+
+    run: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[RUN]")] = None
+    """Run folder made by 'metarl fewshot train'."""
+    way: int = 0
+    """Classes of a task; 0 for as many as trained for. Only metric learners can do others."""
+    protocol: Literal["episodes", "lake"] = "episodes"
+    """episodes: tasks drawn from the test classes. lake: 20 runs of 20 characters of one alphabet."""
+    runs: RunsPath = None
+    """Folder or zip of runs for lake: RUN/training/*.png, RUN/test/*.png and RUN/class_labels.txt in each."""
+
+
+@dataclass(frozen=True)
+class RegressionArgs(Common):
+    """Mean squared error on test tasks after each number of gradient steps: mean and median."""
+
+    run: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="RUN")] = None
+    """Run folder made by 'metarl regression train'."""
+    oracle: RunPath = None
+    """A run of the learner oracle, to be put beside it on the same tasks."""
+
+
+def evaluate_command(problem: ProblemName, argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    prog = f"metarl {problem} evaluate"
+    command = shlex.join(["metarl", problem, "evaluate", *argv])
+    args = parse_args(FewshotArgs if problem == "fewshot" else RegressionArgs, argv, prog)
+    assert isinstance(args, FewshotArgs | RegressionArgs)
+    for option, least in (("episodes", 1), ("shot", 0), ("query", 0), ("seed", 0), ("threads", 1)):
+        check_least(option, getattr(args, option), least)
+    if args.steps is not None:
+        check_least("steps", args.steps, 0)
+    with Console(json=args.json) as console:
+        if isinstance(args, FewshotArgs):
+            check_least("way", args.way, 0)
+            if args.protocol == "lake":
+                return _lake(args, command, console)
+            if args.runs is not None:
+                raise ValueError("--runs belongs to Lake's protocol; add --protocol lake, or leave it out")
+        if args.run is None:
+            raise ValueError(f"no run is named; give the folder that 'metarl {problem} train' made: {prog} RUN")
+        return _episodes(problem, args.run, args, command, console)
+
+
+def _episodes(
+    problem: ProblemName, path: Path, args: FewshotArgs | RegressionArgs, command: str, console: Console
+) -> int:
+    trained = open_trained(path, problem, args.data, SupervisedProgress(console).images)
+    size = trained.size(args.way if isinstance(args, FewshotArgs) else 0, args.shot, args.query)
+    trained.sampler(size)  # fail before anything is written
+    oracle = None
+    if isinstance(args, RegressionArgs) and args.oracle is not None:
+        oracle = open_trained(args.oracle, problem)
+        if oracle.setup.train.problem.input_shape == trained.setup.train.problem.input_shape:
+            raise ValueError(
+                f"{args.oracle} is no run of an oracle; train one by: metarl regression train --learner oracle"
+            )
+    out = args.out or path
+    check_writable(out)
+    result = evaluate(
+        trained,
+        size,
+        args.episodes,
+        args.seed,
+        steps=args.steps,
+        baselines=args.baselines,
+        oracle=oracle,
+        threads=args.threads,
+        progress=lambda name, done, total: console.progress(f"{name}: {done}/{total} tasks", last=done == total),
+    )
+    result = {"command": command, **result, "versions": versions()}
+    return _write(result, out / f"{evaluation_name(trained, result)}.json", table(result), console)
+
+
+def _lake(args: FewshotArgs, command: str, console: Console) -> int:
+    if args.runs is None:
+        raise ValueError("--protocol lake needs runs; give a folder or zip of them by --runs, such as all_runs.zip")
+    trained = None
+    if args.run is not None:
+        trained = open_trained(args.run, "fewshot", args.data, SupervisedProgress(console).images)
+    out = args.out or args.run
+    result = evaluate_lake(
+        trained, args.runs, baselines=args.baselines, threads=args.threads, progress=lambda name: console.progress(name)
+    )
+    result = {"command": command, **result, "versions": versions()}
+    if out is None:
+        return _write(result, None, lake_table(result), console)
+    check_writable(out)
+    return _write(result, out / "lake.json", lake_table(result), console)
+
+
+def evaluation_name(trained: Trained, result: Mapping[str, Any]) -> str:
+    """Name of the JSON without its ending: that of tasks of another size has the size in it."""
+    own = trained.config.episodes.size("test")
+    if (own.way, own.shot) == (result["way"], result["shot"]):
+        return "evaluation"
+    way = f"{result['way']}way-" if result["problem"] == "fewshot" else ""
+    return f"evaluation-{way}{result['shot']}shot"
+
+
+def _write(result: Mapping[str, Any], path: Path | None, text: str, console: Console) -> int:
+    if path is not None:
+        write_atomic(path, json_text(dict(result)))
+    if console.mode == "json":
+        print(json_text(dict(result)), end="")
+        return 0
+    console.close()
+    print(text)
+    if path is not None:
+        print(f"written: {path}")
+    return 0
