@@ -26,6 +26,7 @@ from metarl.losses import (
     LinearisedPolicy,
     TaskBatch,
     ValueBaseline,
+    aligned,
     linearise_with,
     task_batches,
 )
@@ -136,7 +137,8 @@ def adapt_tasks(
     linearise = linearise_with(policy)
 
     def step(i: int) -> Tensor:
-        return sgd_step(params[i], linearise(params[i], batches[i], algo.surrogate).gradient(), step_size)
+        own = aligned(params[i])
+        return sgd_step(own, linearise(own, batches[i], algo.surrogate).gradient(), step_size)
 
     return torch.stack(workers.map(step, range(len(batches))))
 
