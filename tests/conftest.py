@@ -19,7 +19,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture
 def no_type_checks() -> Iterator[None]:
-    """Call as users do, without the run-time type checks of the test run, to see our own error messages."""
+    """Call as users do, without the run-time type checks of the test run.
+
+    To see our own error messages, and for trainings, whose time would be spent on checking the same types again and
+    again.
+    """
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

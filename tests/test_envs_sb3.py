@@ -104,7 +104,7 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("one_torch_thread")
+@pytest.mark.usefixtures("one_torch_thread", "no_type_checks")
 def test_ppo_learns_to_reach_a_fixed_point() -> None:
     """Point navigation with a single task: 20 short updates must lower the distance travelled by a third."""
     vec = VecMonitor(MetaSB3VecEnv("point-nav", 16, task=(0.4, 0.4), horizon=20))

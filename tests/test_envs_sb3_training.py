@@ -62,6 +62,7 @@ def make_agent(name: str, env: Any) -> BaseAlgorithm:
     return contrib.TRPO("MlpPolicy", env, n_steps=40, batch_size=160, target_kl=0.05, gamma=0.9, seed=0, device="cpu")
 
 
+@pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize(("name", "steps"), [("PPO", 4000), ("SAC", 1200), ("TRPO", 6400)])
 def test_each_algorithm_learns_to_reach_a_point(name: str, steps: int) -> None:
     """The only task is one point, 0.57 away: standing still for 20 steps returns about -11."""
@@ -75,6 +76,7 @@ def test_each_algorithm_learns_to_reach_a_point(name: str, steps: int) -> None:
     assert np.isfinite(model.predict(obs, deterministic=True)[0]).all()
 
 
+@pytest.mark.usefixtures("no_type_checks")
 def test_wrappers_and_the_evaluation_callback(tmp_path: Path) -> None:
     """VecNormalize over VecMonitor; EvalCallback copies the scaling over and keeps the best model and its scores."""
     train_env = VecNormalize(VecMonitor(point(), str(tmp_path / "train")), gamma=0.9)

@@ -400,6 +400,7 @@ def meta_train(config: TrainConfig, iterations: int, n_threads: int = 2) -> tupl
     return state.meta, records
 
 
+@pytest.mark.usefixtures("no_type_checks")
 def test_one_gradient_step_learns_to_find_the_goal():
     """Known optimum: goals are uniform in a square of side 1 m round the start, 0.38 m away on average.
 
@@ -417,6 +418,7 @@ def test_one_gradient_step_learns_to_find_the_goal():
     assert max(record.kl for record in records) <= 0.02
 
 
+@pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize("algo", [{}, {"inner_steps": 2, "learn_inner_lr": "scalar", "surrogate": "ratio"}])
 def test_meta_training_twice_with_one_seed_gives_the_same_bits(algo):
     config = point_config(**algo)

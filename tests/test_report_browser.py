@@ -53,7 +53,7 @@ def browse(target: Path, scratch: Path, *options: str) -> tuple[str, str]:
     with open(out, "wb") as out_file, open(err, "wb") as err_file:
         process = subprocess.Popen(command, stdout=out_file, stderr=err_file, start_new_session=True)
         try:
-            assert process.wait(timeout=100) == 0, err.read_text()
+            assert process.wait() == 0, err.read_text()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -233,6 +233,7 @@ def test_without_the_onnx_package(
     assert "pip install metarl[export]" in fails(capsys, "export", run, "--to", "onnx")
 
 
+@pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize("scaling", ["inside", "beside"])
 def test_sb3_fine_tunes_it_further(scaling: str, tmp_path: Path) -> None:
     """From a policy that stands still, on the task it is to be adapted to: PPO must halve the distance travelled."""

@@ -139,12 +139,12 @@ def test_ctrl_c_leaves_nothing(server: tuple[str, list[str]], tmp_path: Path):
         f"fetch_files({server[0] + '/slow/'!r}, {CHECKSUM!r}, pathlib.Path(sys.argv[1]), False)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not any(path.stat().st_size for path in tmp_path.iterdir()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate()
     assert "KeyboardInterrupt" in errors
     assert list(tmp_path.iterdir()) == []
 

@@ -115,6 +115,7 @@ def test_mini_batches_go_through_all_examples_again_and_again() -> None:
     assert mini_batches(6, 4, 0, torch.Generator()) == []
 
 
+@pytest.mark.usefixtures("no_type_checks")
 def test_reptile_approaches_the_tasks_common_solution() -> None:
     """Every task is the same line y = 2 x: from any start, epsilon steps back along the way lower the loss."""
     learner = Reptile(MLP(1, 1, (8,), init_std=0.5), 0.02, steps=5, batch=4)

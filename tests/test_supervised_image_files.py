@@ -4,7 +4,6 @@ import io
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -208,7 +207,7 @@ def test_ctrl_c_while_decoding_leaves_nothing(tmp_path: Path):
         "import sys, time, pathlib\n"
         "from metarl.supervised.image_folder import image_folder\n"
         "from metarl.supervised.image_files import ImageFormat\n"
-        "def wait(done, of):\n    print(done, flush=True); time.sleep(0.2)\n"
+        "def wait(done, of):\n    print(done, flush=True); time.sleep(2)\n"
         "root = pathlib.Path(sys.argv[1])\n"
         "image_folder(root / 'set', ImageFormat(4, 1), cache=root / 'cache', progress=wait)\n"
     )
@@ -217,11 +216,10 @@ def test_ctrl_c_while_decoding_leaves_nothing(tmp_path: Path):
     )
     assert process.stdout is not None
     process.stdout.readline()
-    started = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    more, errors = process.communicate()
     assert "KeyboardInterrupt" in errors
-    assert time.monotonic() - started < 15
+    assert len(more.splitlines()) < 11, "it decoded all twelve images"
     assert not list(tmp_path.glob("cache/*"))
 
 
