@@ -60,6 +60,10 @@ class PolicyConfig:
     """Factor on the initial weights of the last layer, above 0. Paper: 1; near 0 the initial policy stands still."""
     normalise_obs: bool = False
     """Scale observations by their mean and standard deviation under random actions, measured once before training."""
+    context_dim: int = 0
+    """Entries of a context vector, an input that adaptation moves (Zintgraf et al. 2019, CAVIA); paper: 0."""
+    context_scale: float = 1.0
+    """Factor on the context; a gradient step moves it by the factor's square times the inner step size."""
 
     def __post_init__(self) -> None:
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
@@ -67,6 +71,11 @@ class PolicyConfig:
         if not self.min_std > 0 or not self.init_std >= self.min_std:
             raise ValueError(
                 f"init_std {self.init_std} and min_std {self.min_std} must satisfy 0 < min_std <= init_std"
+            )
+        if self.context_dim < 0 or not self.context_scale > 0:
+            raise ValueError(
+                f"context_dim is {self.context_dim} and context_scale {self.context_scale}, but they must be at "
+                "least 0 and above 0"
             )
 
     def make(self, family: TaskFamily, normaliser: ObsNormaliser | None = None) -> GaussianMLP:
@@ -80,6 +89,8 @@ class PolicyConfig:
             min_log_std=math.log(self.min_std),
             output_scale=self.output_scale,
             normaliser=normaliser,
+            context_dim=self.context_dim,
+            context_scale=self.context_scale,
         )
 
 

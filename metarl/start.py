@@ -1,4 +1,8 @@
-"""Where meta-training starts from when not from random weights: another policy, ours or Stable-Baselines3's."""
+"""Where meta-training starts from when not from random weights: another policy, ours or Stable-Baselines3's.
+
+A policy that observes the goal (an oracle) starts one that does not if that one has a context of the goal's length:
+the goal becomes the context, which adaptation moves (`goal_as_context`).
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metarl.envs import TaskFamily
-from metarl.policies import GaussianMLP
+from metarl.policies import GaussianMLP, goal_as_context
 from metarl.policies.sb3_zip import gaussian_mlp_from_zip
 
+from .baselines import baseline_command, baseline_folder
 from .config import PolicyConfig, TrainConfig
 from .saved_policy import load_policy
 
@@ -47,14 +52,30 @@ def load_start(config: TrainConfig, family: TaskFamily) -> tuple[GaussianMLP, Fl
         scaling = Path(config.init_scaling) if config.init_scaling else None
         network, theta = gaussian_mlp_from_zip(path, scaling)
     else:
-        raise FileNotFoundError(f"there is no policy {path} to start from; give a policy folder or a zip of SB3's PPO")
+        raise FileNotFoundError(_missing(config))
+    goal_dim = family.spec.goal_dim
+    if network.obs_dim == family.spec.obs_dim + goal_dim and config.policy.context_dim == goal_dim:
+        network, theta = goal_as_context(network, theta, goal_dim, config.policy.context_scale)
     _check_fits(network, config.policy, family, path)
     return network, theta
+
+
+def _missing(config: TrainConfig) -> str:
+    """What to do about a start that is not there."""
+    oracle = dataclasses.replace(config.env, oracle=True)
+    if Path(config.init) == baseline_folder("oracle", oracle):
+        return f"there is no oracle {config.init} to start from; make it with '{baseline_command('oracle', oracle)}'"
+    return f"there is no policy {config.init} to start from; give a policy folder or a zip of SB3's PPO"
 
 
 def _check_fits(network: GaussianMLP, wanted: PolicyConfig, family: TaskFamily, path: Path) -> None:
     """ValueError that says which options would make it fit."""
     found, needed = (network.obs_dim, network.act_dim), (family.spec.obs_dim, family.spec.act_dim)
+    if found == (needed[0] + family.spec.goal_dim, needed[1]):
+        raise ValueError(
+            f"{path} observes the goal, which {family.name} does not show; to make the goal a context that adaptation "
+            f"moves, give also --policy.context-dim {family.spec.goal_dim}"
+        )
     if found != needed:
         raise ValueError(
             f"{path} has {found[0]} observations and {found[1]} actions, but {family.name} has {needed[0]} and "
@@ -67,6 +88,10 @@ def _check_fits(network: GaussianMLP, wanted: PolicyConfig, family: TaskFamily, 
         options.append(f"--policy.activation {network.activation}")
     if (network.normaliser is not None) != wanted.normalise_obs:
         options.append("--policy.no-normalise-obs" if wanted.normalise_obs else "--policy.normalise-obs")
+    if network.context_dim != wanted.context_dim:
+        options.append(f"--policy.context-dim {network.context_dim}")
+    if network.context_scale != wanted.context_scale:
+        options.append(f"--policy.context-scale {network.context_scale:g}")
     if options:
         raise ValueError(f"{path} is a policy of other settings than this run's; give also {' '.join(options)}")
 

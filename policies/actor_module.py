@@ -57,6 +57,6 @@ def linear_layers(network: GaussianMLP, theta: Float[Tensor, " P"]) -> list[nn.L
         layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
         with torch.no_grad():
             layer.weight.copy_(named[f"weight_{i}"].T)
-            layer.bias.copy_(named[f"bias_{i}"])
+            layer.bias.copy_(network.bias(named, i))
         out.append(layer)
     return out

@@ -4,8 +4,8 @@ Autograd gets the same products by differentiating its own graph; here the forwa
 product is a handful of matrix products on it (Pearlmutter 1994, "Fast exact multiplication by the Hessian": R{.} is
 the derivative along a direction v of the parameters).
 
-Notation: h_0 = normalised obs, z_l = h_l W_l + b_l, h_{l+1} = phi(z_l), mean = z_L; s = log_std,
-e = (a - mean) / std^2,
+Notation: h_0 = normalised obs, z_l = h_l W_l + b_l (b_0 with the context's share), h_{l+1} = phi(z_l),
+mean = z_L; s = log_std, e = (a - mean) / std^2,
 k = (a - mean)^2 / std^2 - 1, so that d log pi / d mean = e and d log pi / d s = k.
 """
 
@@ -34,12 +34,13 @@ class ClosedFormMLP:
         self.policy = policy
         self.n_layers = len(policy.sizes) - 1
         named = policy.layout.unflatten(params)
+        self.named = named
         self.weights = [named[f"weight_{i}"] for i in range(self.n_layers)]
         self.log_std = policy.effective_log_std(named["log_std"])
         self.log_std_free = (named["log_std"] >= policy.min_log_std).to(params.dtype)
         self.h = [policy.inputs(obs)]
         for i in range(self.n_layers):
-            z = torch.addmm(named[f"bias_{i}"], self.h[-1], self.weights[i])
+            z = torch.addmm(policy.bias(named, i), self.h[-1], self.weights[i])
             self.h.append(activate_(z, policy.activation) if i < self.n_layers - 1 else z)
         self.mean = self.h.pop()
         self._dphi: list[Tensor] | None = None
@@ -78,14 +79,37 @@ class ClosedFormMLP:
                 else:
                     deltas[0] = propagated.mul_(self.dphi[i - 1])
         torch.mul(log_std_gradient, self.log_std_free, out=views["log_std"])
+        self._context_gradient(views)
         return out, deltas, back
+
+    def _context_gradient(self, views: dict[str, Tensor]) -> None:
+        """From the gradient g of the first layer's bias, which the context W_c^T c shifts: k W_c g and k c g^T."""
+        if self.policy.context_dim:
+            g, scale = views["bias_0"], self.policy.context_scale
+            torch.mul(self.named["context_weight"] @ g, scale, out=views["context"])
+            torch.mul(torch.outer(self.named["context"], g), scale, out=views["context_weight"])
+
+    def _context_hvp(self, views: dict[str, Tensor], v: dict[str, Tensor], g: Tensor) -> None:
+        """R{.} of the same: the products with R{g}, which lies in views, and those of the direction with g itself."""
+        if self.policy.context_dim:
+            self._context_gradient(views)
+            views["context"].add_(v["context_weight"] @ g, alpha=self.policy.context_scale)
+            views["context_weight"].add_(torch.outer(v["context"], g), alpha=self.policy.context_scale)
+
+    def bias_r(self, v: dict[str, Tensor], layer: int) -> Tensor:
+        """R{bias} of a layer, in the first one with the context's share."""
+        bias = v[f"bias_{layer}"]
+        if layer or not self.policy.context_dim:
+            return bias
+        moved = v["context"] @ self.named["context_weight"] + self.named["context"] @ v["context_weight"]
+        return bias + self.policy.context_scale * moved
 
     def forward_r(self, v: dict[str, Tensor]) -> tuple[Float[Tensor, "n act"], list[Tensor], list[Tensor]]:
         """R{mean}, and R{z_l}, R{h_l} of the hidden layers, along the direction v (named views)."""
         rz: list[Tensor] = []
         rh: list[Tensor] = []
         for i in range(self.n_layers):
-            r = torch.addmm(v[f"bias_{i}"], self.h[i], v[f"weight_{i}"])
+            r = torch.addmm(self.bias_r(v, i), self.h[i], v[f"weight_{i}"])
             if i > 0:
                 r.addmm_(rh[-1], self.weights[i])
             if i == self.n_layers - 1:
@@ -157,6 +181,8 @@ class ClosedFormSurrogate(ClosedFormMLP):
         """dL/dparams (P,); keep stores what `hvp` needs."""
         gradient, self.deltas, back = self.backward(self.q[:, None] * self.e, self.q @ self.k, keep)
         self.kept = keep
+        if keep:
+            self.bias_gradient = gradient[self.policy.layout.slices["bias_0"]]
         if self.policy.activation == "tanh":
             # The loss's derivative in h times phi''(z) = -2 h phi'; a relu has none.
             self.bend = [b.mul_(h).mul_(d).mul_(-2) for b, h, d in zip(back, self.h[1:], self.dphi, strict=keep)]
@@ -192,4 +218,5 @@ class ClosedFormSurrogate(ClosedFormMLP):
                 if self.policy.activation == "tanh":
                     r_delta.addcmul_(self.bend[i - 1], rz[i - 1])
         torch.mul(r_log_std, self.log_std_free, out=views["log_std"])
+        self._context_hvp(views, named, self.bias_gradient)
         return out

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -26,10 +26,16 @@ ALIGNED_FLOATS = 16
 
 @dataclass(frozen=True)
 class GaussianMLP:
-    """mean = W_L phi(... phi(W_0 obs + b_0) ...) + b_L,  std = exp(max(log_std, min_log_std)).
+    """mean = W_L phi(... phi(W_0 obs + b_0 + k W_c c) ...) + b_L,  std = exp(max(log_std, min_log_std)).
 
     All parameters, log_std included, are adapted in the inner loop, as in the paper. Where log_std lies below the
     floor its gradient is zero.
+
+    c is a context vector, which starts at 0: an input that does not come from the environment but is a parameter, so
+    that adaptation can move the policy along few directions that meta-training chooses (Finn, Yu et al. 2017, "One-shot
+    visual imitation learning via meta-learning", section 4.3, bias transformation; Zintgraf et al. 2019, CAVIA). A
+    gradient step of size alpha moves k c by alpha k^2 times its gradient. Without a context (context_dim 0) the network
+    is the paper's.
     """
 
     obs_dim: int
@@ -44,12 +50,20 @@ class GaussianMLP:
     """Factor on the initial weights of the last layer; near 0, the initial mean action is near 0 everywhere."""
     normaliser: ObsNormaliser | None = None
     """Scaling of the observation before the first layer; None for raw observations."""
+    context_dim: int = 0
+    """Entries of the context vector c."""
+    context_scale: float = 1.0
+    """Factor k on the context."""
 
     def __post_init__(self) -> None:
         if self.activation not in ("tanh", "relu"):
             raise ValueError(f"unknown activation {self.activation!r}; allowed: tanh, relu")
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
             raise ValueError(f"hidden sizes {self.hidden_sizes} must be one or more positive numbers")
+        if self.context_dim < 0 or not self.context_scale > 0:
+            raise ValueError(
+                f"context_dim {self.context_dim} must be at least 0 and context_scale {self.context_scale} positive"
+            )
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -61,14 +75,17 @@ class GaussianMLP:
         entries: list[tuple[str, tuple[int, ...]]] = []
         for i, (n_in, n_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
             entries += [(f"weight_{i}", (n_in, n_out)), (f"bias_{i}", (n_out,))]
-        return ParamLayout((*entries, ("log_std", (self.act_dim,))))
+        entries.append(("log_std", (self.act_dim,)))
+        if self.context_dim:
+            entries += [("context", (self.context_dim,)), ("context_weight", (self.context_dim, self.sizes[1]))]
+        return ParamLayout(tuple(entries))
 
     def init(self, generator: torch.Generator) -> Float[Tensor, " P"]:
         """Xavier-uniform weights (Glorot and Bengio 2010), zero biases: with output_scale 1 the paper's."""
         named = {}
         last = f"weight_{len(self.sizes) - 2}"
         for name, shape in self.layout.entries:
-            if name.startswith("weight"):
+            if "weight" in name:
                 bound = math.sqrt(6.0 / sum(shape)) * (self.output_scale if name == last else 1.0)
                 named[name] = (2 * torch.rand(shape, generator=generator) - 1) * bound
             else:
@@ -82,7 +99,7 @@ class GaussianMLP:
         h = self.inputs(obs)
         n_layers = len(self.sizes) - 1
         for i in range(n_layers):
-            h = torch.baddbmm(named[f"bias_{i}"].unsqueeze(-2), h, named[f"weight_{i}"])
+            h = torch.baddbmm(self.bias(named, i).unsqueeze(-2), h, named[f"weight_{i}"])
             if i < n_layers - 1:
                 h = torch.tanh(h) if self.activation == "tanh" else torch.relu(h)
         return h, self.effective_log_std(named["log_std"])
@@ -90,6 +107,14 @@ class GaussianMLP:
     def inputs(self, obs: Float[Tensor, "*batch obs"]) -> Float[Tensor, "*batch obs"]:
         """What the first layer sees."""
         return obs if self.normaliser is None else self.normaliser(obs)
+
+    def bias(self, named: Mapping[str, Tensor], layer: int) -> Float[Tensor, "*task hidden"]:
+        """What a layer adds to its input's product: its bias, in the first layer with the context's share."""
+        bias = named[f"bias_{layer}"]
+        if layer or not self.context_dim:
+            return bias
+        shift = (named["context"].unsqueeze(-2) @ named["context_weight"]).squeeze(-2)
+        return bias + self.context_scale * shift
 
     def effective_log_std(self, log_std: Float[Tensor, "*task act"]) -> Float[Tensor, "*task act"]:
         """The log standard deviation with its floor."""
@@ -102,7 +127,7 @@ class GaussianMLP:
         n_layers = len(self.sizes) - 1
         padding = [-size % ALIGNED_FLOATS for size in self.sizes]
         weights = [pad(named[f"weight_{i}"], (0, padding[i + 1], 0, padding[i])) for i in range(n_layers)]
-        biases = [pad(named[f"bias_{i}"], (0, padding[i + 1])).unsqueeze(-2) for i in range(n_layers)]
+        biases = [pad(self.bias(named, i), (0, padding[i + 1])).unsqueeze(-2) for i in range(n_layers)]
 
         def mean(obs: Tensor) -> Tensor:
             h = pad(self.inputs(obs), (0, padding[0]))
@@ -113,6 +138,37 @@ class GaussianMLP:
             return h[..., : self.act_dim]
 
         return mean
+
+
+def goal_as_context(
+    network: GaussianMLP, theta: Float[Tensor, " P"], goal_dim: int, context_scale: float
+) -> tuple[GaussianMLP, Float[Tensor, " Q"]]:
+    """A policy that observes the goal as one that does not: the goal, its last inputs, becomes the context.
+
+    The context starts at 0, the mean of the goals that the policy was scaled by (0 without scaling). Where k c is a
+    goal, scaled like the other observations, the new policy acts as the old one did for it. ValueError if the network
+    has no observation beside the goal, or a context already.
+    """
+    n_obs = network.obs_dim - goal_dim
+    if n_obs < 1 or goal_dim < 1 or network.context_dim:
+        raise ValueError(
+            f"a network of {network.obs_dim} observations and {network.context_dim} context entries has no {goal_dim} "
+            "goal entries behind other observations to make a context of"
+        )
+    scaling = network.normaliser
+    if scaling is not None:
+        scaling = ObsNormaliser(scaling.mean[:n_obs], scaling.std[:n_obs])
+    named = network.layout.unflatten(theta)
+    weight = named["weight_0"]
+    changed = replace(network, obs_dim=n_obs, normaliser=scaling, context_dim=goal_dim, context_scale=context_scale)
+    return changed, changed.layout.flatten(
+        {
+            **named,
+            "weight_0": weight[:n_obs],
+            "context_weight": weight[n_obs:],
+            "context": torch.zeros(goal_dim, dtype=theta.dtype),
+        }
+    )
 
 
 def activate_(z: Tensor, activation: Activation) -> Tensor:

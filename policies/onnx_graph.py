@@ -44,8 +44,8 @@ def onnx_model(network: GaussianMLP, theta: Float[Tensor, " P"], facts: dict[str
     named = network.layout.unflatten(theta.detach())
     last = len(network.sizes) - 2
     for i in range(last + 1):
-        for part in ("weight", "bias"):
-            constants[f"{part}_{i}"] = named[f"{part}_{i}"].numpy().astype(np.float32)
+        constants[f"weight_{i}"] = named[f"weight_{i}"].numpy().astype(np.float32)
+        constants[f"bias_{i}"] = network.bias(named, i).numpy().astype(np.float32)
         value = node("Gemm", f"weight_{i}", f"bias_{i}", out=f"layer_{i}")
         if i < last:
             value = node("Tanh" if network.activation == "tanh" else "Relu", out=f"hidden_{i}")

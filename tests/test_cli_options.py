@@ -28,12 +28,28 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "--version") == (0, f"metarl {metarl.__version__}\n", "")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+GROUPS = ("fewshot", "regression")
+WITH_OPTIONS = [name for name in COMMANDS if name not in GROUPS] + [
+    f"{name} {part}" for name in GROUPS for part in ("train", "evaluate")
+]
+
+
+def test_help_of_a_group_of_commands_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call(capsys, "fewshot", "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith("usage: metarl fewshot train")
+    assert all(f"\n  {name} " in out for name in ("omniglot", "maml++", "paper"))
+    assert "oracle" not in out
+    assert call(capsys, "fewshot") == (2, out, "")
+    assert "\n  oracle " in call(capsys, "regression", "--help")[1]
+
+
+@pytest.mark.parametrize("name", WITH_OPTIONS)
 def test_help_explains_every_option(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "90")
-    code, out, err = call(capsys, name, "--help")
+    code, out, err = call(capsys, *name.split(), "--help")
     assert (code, err) == (0, "")
     assert out.startswith(f"usage: metarl {name}")
     assert "None" not in out
@@ -48,9 +64,18 @@ def test_help_explains_every_option(
         assert re.search(r"[A-Z][a-zA-Z]+.*\((default: .+|required)\)| [a-z]+: .*\(default: .+\)", entry), entry
 
 
-@pytest.mark.parametrize(("name", "positional"), [("train", "ENV"), ("evaluate", "RUN"), ("bench", "rollout")])
+@pytest.mark.parametrize(
+    ("name", "positional"),
+    [
+        ("train", "ENV"),
+        ("evaluate", "RUN"),
+        ("bench", "rollout"),
+        ("fewshot train", "DATASET"),
+        ("regression evaluate", "RUN"),
+    ],
+)
 def test_help_shows_the_positional_argument(name: str, positional: str, capsys: pytest.CaptureFixture[str]) -> None:
-    out = call(capsys, name, "--help")[1]
+    out = call(capsys, *name.split(), "--help")[1]
     assert positional in out.splitlines()[0]
     assert any(line.strip("│ ").startswith(positional) for line in out.splitlines())
 

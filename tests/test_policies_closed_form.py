@@ -17,8 +17,12 @@ FLOOR = -0.5
 
 
 def make(activation: str, hidden: tuple[int, ...]) -> tuple[GaussianMLP, Tensor, TaskBatch]:
-    """A policy with one of three log-std components below its floor, its parameters and a batch."""
-    policy = GaussianMLP(3, 3, hidden, activation, min_log_std=FLOOR)
+    """A policy with one of three log-std components below its floor, its parameters and a batch.
+
+    The deeper networks have a context.
+    """
+    context_dim = 2 if len(hidden) > 1 else 0
+    policy = GaussianMLP(3, 3, hidden, activation, min_log_std=FLOOR, context_dim=context_dim, context_scale=1.7)
     params = random_params(policy, 3)
     params[policy.layout.slices["log_std"]] = torch.tensor([0.2, -1.5, -0.3], dtype=torch.float64)
     return policy, params, random_batch(policy, params, 15, 4)

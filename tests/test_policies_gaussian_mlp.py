@@ -7,7 +7,7 @@ import torch
 from synthetic_batches import random_params
 from torch import nn
 
-from metarl.policies import GaussianMLP, actor_from_distribution
+from metarl.policies import GaussianMLP, ObsNormaliser, actor_from_distribution, goal_as_context
 
 ACTIVATIONS = ["tanh", "relu"]
 HIDDEN = [(7,), (6, 5, 4)]
@@ -47,11 +47,39 @@ def test_a_batch_of_tasks_equals_each_task_alone(activation):
         assert torch.equal(log_std[i], log_std_i[0])
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_an_oracle_whose_goal_is_the_context_acts_as_it_did(scaled):
+    """Where the scaled context is the goal, scaled like the other observations; the context starts at the mean goal."""
+    mean, std = torch.tensor([0.1, -0.2, 0.3, 1.0, -1.0]), torch.tensor([1.0, 2.0, 0.5, 0.7, 1.5])
+    normaliser = ObsNormaliser(tuple(mean.tolist()), tuple(std.tolist())) if scaled else None
+    oracle = GaussianMLP(5, 2, (7, 6), normaliser=normaliser)
+    theta = random_params(oracle, 0)
+    policy, start = goal_as_context(oracle, theta, 2, context_scale=4.0)
+    obs = 0.5 * torch.randn(1, 9, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def oracle_mean(goal: torch.Tensor) -> torch.Tensor:
+        return oracle.distribution(theta[None], torch.cat([obs, goal.expand(1, 9, 2)], -1))[0]
+
+    centre = mean[3:].double() if scaled else torch.zeros(2, dtype=torch.float64)
+    torch.testing.assert_close(policy.distribution(start[None], obs)[0], oracle_mean(centre))
+    goal = torch.tensor([1.3, 0.4], dtype=torch.float64)
+    told = start.clone()
+    told[policy.layout.slices["context"]] = (goal - centre) / (std[3:].double() if scaled else 1.0) / 4.0
+    torch.testing.assert_close(policy.distribution(told[None], obs)[0], oracle_mean(goal))
+    torch.testing.assert_close(
+        policy.distribution(told[None], obs)[1], oracle.distribution(theta[None], torch.zeros(1, 1, 5).double())[1]
+    )
+    with pytest.raises(ValueError, match="has no 5 goal entries"):
+        goal_as_context(oracle, theta, 5, 1.0)
+    with pytest.raises(ValueError, match="2 context entries"):
+        goal_as_context(policy, start, 1, 1.0)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_actor_is_the_mean_of_the_distribution(activation, hidden):
     """The actor's tanh is numpy's, so that equality holds to float32 rounding only."""
-    policy = GaussianMLP(3, 2, hidden, activation)
+    policy = GaussianMLP(3, 2, hidden, activation, context_dim=2, context_scale=0.7)
     params = torch.stack([random_params(policy, i).float() for i in range(4)])
     obs = 2 * torch.randn(4, 50, 3, generator=torch.Generator().manual_seed(1))
     before = obs.clone()

@@ -42,7 +42,8 @@ def policy_of(activation: str = "tanh", scaled: bool = True, env: str = "half-ch
     mean, std = rng.normal(0.0, 0.7, spec.obs_dim), rng.choice([0.05, 0.4, 3.0], spec.obs_dim)
     constants = [torch.tensor(values, dtype=torch.float32).tolist() for values in (mean, std)]
     normaliser = ObsNormaliser(*map(tuple, constants)) if scaled else None
-    network = GaussianMLP(spec.obs_dim, spec.act_dim, (100, 64), activation, normaliser=normaliser)  # type: ignore[arg-type]
+    context = 2 if scaled else 0
+    network = GaussianMLP(spec.obs_dim, spec.act_dim, (100, 64), activation, normaliser=normaliser, context_dim=context)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
     theta = network.init(generator) * 1.2 + 0.05 * torch.randn(network.layout.size, generator=generator)
     return SavedPolicy(config, network, theta, None, None, {})

@@ -62,7 +62,7 @@ def test_the_paper_preset_has_the_papers_settings() -> None:
     [
         ("half-cheeta-dir", "default", "did you mean half-cheetah-dir"),
         ("point-nav", "papre", "did you mean paper"),
-        ("point-nav", "xyz", "allowed: default, paper, demo"),
+        ("point-nav", "xyz", "allowed: default, paper, demo, guided"),
     ],
 )
 def test_a_wrong_name_gets_the_nearest(env: str, name: str, said: str) -> None:

@@ -193,6 +193,26 @@ def test_a_policy_folder_of_ours_is_a_start(tmp_path: Path) -> None:
     assert load_policy(two).network.normaliser == load_policy(one).network.normaliser
 
 
+def test_an_oracle_is_a_start_whose_goal_becomes_the_context(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    oracle = tmp_path / "oracle"
+    ppo = ("--ppo.envs", "4", "--ppo.minibatches", "2", "--ppo.hidden-sizes", "8")
+    assert call(capsys, "baseline", "oracle", "point-nav", "--steps", "40", "--out", oracle, "--quiet", *ppo)[0] == 0
+    start = ("--init", oracle, "--policy.normalise-obs", "--iterations", "1")
+    assert "--policy.context-dim 2" in fails(capsys, "train", "point-nav", *SMALL, "--out", tmp_path / "no", *start)
+    run = train_small(tmp_path / "run", *start, "--policy.context-dim", "2", "--policy.context-scale", "3")
+    network = load_policy(run).network
+    assert (network.obs_dim, network.context_dim, network.context_scale) == (2, 2, 3.0)
+    again = train_small(
+        tmp_path / "again", "--init", run, *start[2:], *("--policy.context-dim", "2"), "--policy.context-scale", "3"
+    )
+    assert load_policy(again).network == network
+    assert "--policy.context-dim 2" in fails(
+        capsys, "train", "point-nav", *SMALL, "--out", tmp_path / "other", "--init", run, "--policy.normalise-obs"
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

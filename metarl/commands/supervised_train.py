@@ -141,8 +141,8 @@ def parse(problem: ProblemName, argv: Sequence[str]) -> Args:
     if toml:
         base = config_from_dict(base, toml, early["config"])
     # To the front, where an option that takes several values cannot swallow it.
-    rest = list(argv) if at is None else [*argv[:at], *argv[at + 1 :]]
-    return parse_args(Args, [dataset, *rest], f"metarl {problem} train", Args(dataset, learner, name, settings=base))
+    ordered = list(argv) if at is None else [argv[at], *argv[:at], *argv[at + 1 :]]
+    return parse_args(Args, ordered, f"metarl {problem} train", Args(dataset, learner, name, settings=base))
 
 
 def check_problem(problem: ProblemName, path: Path) -> None:

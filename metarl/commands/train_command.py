@@ -52,7 +52,7 @@ class Args:
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV")] = DEFAULT_ENV
     """Environment family; 'metarl list' shows them."""
     preset: PresetName = "default"
-    """default: what learns fastest here. paper: Finn et al. 2017. demo: a first result in minutes."""
+    """default: what learns fastest here. paper: Finn et al. 2017. demo: first results. guided: from an oracle."""
     algorithm: AlgorithmName = DEFAULT_ALGORITHM
     """Algorithm, whose settings are the options --algo; 'metarl list' explains them."""
     resume: ResumePath = None

@@ -113,11 +113,13 @@ class MANN(Embedded):
     """Of the usage weights, a step. Paper: 0.99."""
     learned_strength: bool = False
     """Heads choose how sharply they read; in the paper they do not."""
+    labels: Literal["delayed", "paired"] = "delayed"
+    """Which label is read with an example: the one before it as in the paper, or its own."""
 
     def make(self, problem: Problem, network: NetworkConfig) -> Learner:
         """The learner."""
         sizes = (self.hidden, self.places, self.word, self.heads, self.decay, self.learned_strength)
-        return MemoryAugmentedNetwork(problem, self.embedding(problem, network), *sizes)
+        return MemoryAugmentedNetwork(problem, self.embedding(problem, network), *sizes, labels=self.labels)
 
 
 @dataclass(frozen=True)

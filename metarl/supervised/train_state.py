@@ -58,6 +58,8 @@ class SupervisedState:
     """Outer updates left out because the meta-gradient was not finite."""
     wall_s: float = 0.0
     """Wall time spent in iterations so far (s)."""
+    cpu_s: float = 0.0
+    """CPU time of the process in them (s): what they cost on a machine that does other work too."""
 
     @property
     def chosen(self) -> dict[str, Tensor]:
@@ -77,6 +79,7 @@ def save_state(path: Path, state: SupervisedState) -> None:
         "kind": "supervised",
         "iteration": state.iteration,
         "wall_s": state.wall_s,
+        "cpu_s": state.cpu_s,
         "n_skipped": state.n_skipped,
         "n_summed": state.interval.n,
         "objective_sum": state.interval.objective,
@@ -115,6 +118,7 @@ def load_state(path: Path, like: Mapping[str, Tensor]) -> SupervisedState:
         interval=Interval(content["n_summed"], content["objective_sum"], content["norm_sum"]),
         n_skipped=content["n_skipped"],
         wall_s=content["wall_s"],
+        cpu_s=content.get("cpu_s", 0.0),  # older checkpoints have none
     )
 
 
