@@ -28,7 +28,8 @@ META = torch.device("meta")
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("clip", [float("inf"), 0.2])
 def test_derivatives_stay_on_the_device(activation: Activation, clip: float) -> None:
-    policy = GaussianMLP(3, 2, (4, 4), activation, normaliser=ObsNormaliser((0.0,) * 3, (1.0,) * 3))
+    scaling = ObsNormaliser((0.0,) * 3, (1.0,) * 3)
+    policy = GaussianMLP(3, 2, (4, 4), activation, normaliser=scaling, context_dim=2)
     n, size = 5, policy.layout.size
 
     def some(*shape: int) -> Tensor:
