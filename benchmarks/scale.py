@@ -32,23 +32,26 @@ from metarl.workers import Workers, core_count
 
 RECORD, PAGE = Path("results", "scale.json"), Path("docs", "scale.md")
 SIZES = (1, 2)
-REPEATS = 2
-CONFIG = replace(preset("half-cheetah-dir"), trajectories=10, iterations=4)
+REPEATS = 1
+CONFIG = replace(preset("half-cheetah-dir"), trajectories=5, iterations=4)
 """The first iteration warms up and does not count."""
-EXCHANGES = 100
+EXCHANGES = 50
 
 
-def torchrun(size: int, mode: str) -> Any:
-    """What the first of so many processes of this file prints."""
+def torchrun(size: int) -> dict[str, Any]:
+    """What the first of so many processes of this file measures."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*start, __file__, mode], check=True, env=environment, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
+    done = subprocess.run([*start, __file__, "part"], check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    return dict(json.loads(done.stdout))
 
 
-def train() -> list[dict[str, float]] | None:
-    """As one of the processes: wall time and largest CPU time (s) of the iterations; None but in the first."""
-    rows = []
+def part() -> dict[str, Any] | None:
+    """As one of the processes: wall time and largest CPU time (s) of the iterations; None but in the first.
+
+    Also the time of a curvature product's mean over tasks (ms).
+    """
+    rows, times = [], []
     with joined(launch_of(os.environ)) as group:
         workers, family = Workers(1, group), CONFIG.env.make()
         state = first_state(CONFIG, family, None, workers, CPU)
@@ -59,32 +62,27 @@ def train() -> list[dict[str, float]] | None:
                 seconds = time.perf_counter() - wall
                 rows.append({"wall_s": seconds, "cpu_s": float(busiest), "return_after": record.return_after})
                 wall, cpu = time.perf_counter(), time.process_time()
-        return rows if group.rank == 0 else None
-
-
-def exchange() -> float | None:
-    """As one of the processes: time of a curvature product's mean over tasks (ms); None but in the first."""
-    with joined(launch_of(os.environ)) as group:
         mine = group.divide(CONFIG.meta_batch)
-        rows = torch.randn(mine.stop - mine.start, CONFIG.policy.make(CONFIG.env.make()).layout.size)
-        times = []
+        products = state.meta.theta.expand(mine.stop - mine.start, -1).clone()
         for _ in range(EXCHANGES):
             start = time.perf_counter()
-            group.mean(rows)
+            group.mean(products)
             times.append(1e3 * (time.perf_counter() - start))
-        return statistics.median(times) if group.rank == 0 else None
+        return {"iterations": rows, "exchange_ms": times} if group.rank == 0 else None
 
 
 def measure() -> dict[str, Any]:
     """The record."""
     load_before = os.getloadavg()[0]
     rows: dict[int, list[dict[str, float]]] = {size: [] for size in SIZES}
+    exchanges: dict[int, list[float]] = {size: [] for size in SIZES}
     curves = []
     for _ in range(REPEATS):
         for size in SIZES:
-            trained = torchrun(size, "train")
-            rows[size] += trained[1:]
-            curves.append([row["return_after"] for row in trained])
+            measured = torchrun(size)
+            rows[size] += measured["iterations"][1:]
+            exchanges[size] += measured["exchange_ms"]
+            curves.append([row["return_after"] for row in measured["iterations"]])
     median = {
         name: {str(size): statistics.median(row[name] for row in rows[size]) for size in SIZES}
         for name in ("wall_s", "cpu_s")
@@ -99,7 +97,7 @@ def measure() -> dict[str, Any]:
         "median": median,
         "speed_up": {name: values["1"] / values["2"] for name, values in median.items()},
         "same_curve": all(curve == curves[0] for curve in curves),
-        "exchange_ms": {str(size): torchrun(size, "exchange") for size in SIZES},
+        "exchange_ms": {str(size): statistics.median(exchanges[size]) for size in SIZES},
         "versions": versions(),
     }
 
@@ -135,15 +133,14 @@ def table(record: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Run a subcommand; returns the exit code."""
-    parts = {"train": train, "exchange": exchange}
     if list(argv) == ["run"]:
         write_atomic(RECORD, json.dumps(measure(), indent=1) + "\n")
     elif list(argv) == ["docs"]:
         write_atomic(PAGE, readme_text(PAGE.read_text(), {"scale": table(read_json(RECORD))}))
-    elif len(argv) == 1 and argv[0] in parts:
-        result = parts[argv[0]]()
-        if result is not None:
-            print(json.dumps(result))
+    elif list(argv) == ["part"]:
+        measured = part()
+        if measured is not None:
+            print(json.dumps(measured))
     else:
         print(__doc__, file=sys.stderr)
         return 2

@@ -33,7 +33,7 @@ def test_derivatives_stay_on_the_device(activation: Activation, clip: float) -> 
     n, size = 5, policy.layout.size
 
     def some(*shape: int) -> Tensor:
-        return torch.empty(*shape, device=META)
+        return torch.empty(shape, device=META)
 
     batch = TaskBatch(some(n, 3), some(n, 2), some(n), some(n), some(n, 2), some(2), some(n), some())
     params = some(size)
