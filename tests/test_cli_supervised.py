@@ -219,6 +219,7 @@ def test_wrong_input_gets_one_clear_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert said in fails(capsys, *argv)
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_what_is_wrong_with_images_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,5 +234,5 @@ def test_what_is_wrong_with_images_is_said(tmp_path: Path, capsys: pytest.Captur
     assert "is not a whole image" in said
     (data / "train/class00/damaged.png").unlink()
     assert "'train/class99' has 1: a class needs at least 2 images" in fails(capsys, *train, "--way", 2, *out)
-    assert not (tmp_path / "run" / "config.json").exists()
+    assert not (tmp_path / "run").exists()
     assert not list((tmp_path / "data" / "decoded").glob(".*"))

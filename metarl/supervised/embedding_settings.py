@@ -117,11 +117,13 @@ class MANN(Embedded):
     """Heads choose how sharply they read; in the paper they do not."""
     labels: Literal["delayed", "paired"] = "delayed"
     """Which label is read with an example: the one before it as in the paper, or its own."""
+    label_scale: float = 1.0
+    """Factor on labels as they are read; beside many features a bare one-hot label is learned from very slowly."""
 
     def make(self, problem: Problem, network: NetworkConfig) -> Learner:
         """The learner."""
         sizes = (self.hidden, self.places, self.word, self.heads, self.decay, self.learned_strength)
-        return MemoryAugmentedNetwork(problem, self.embedding(problem, network), *sizes, labels=self.labels)
+        return MemoryAugmentedNetwork(problem, self.embedding(problem, network), *sizes, self.labels, self.label_scale)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class ReadSupport:
     reading: Float[Tensor, "task read"]
     """r_T, of all heads."""
     last_label: Float[Tensor, "task out"]
-    """y_T where labels are delayed, zeros where they are paired."""
+    """y_T as it is read where labels are delayed, zeros where they are paired."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class MemoryAugmentedNetwork:
     where a softmax of bare cosines over many places is nearly flat."""
     labels: Labels = "delayed"
     """Which label is read with an example: the one before it, as in the paper, or its own."""
+    label_scale: float = 1.0
+    """Factor on labels as they are read; see `LSTMLearner`."""
     shuffle: bool = True
     """Read support sets in random order in meta-training."""
 
@@ -81,6 +83,8 @@ class MemoryAugmentedNetwork:
             raise ValueError(f"heads {self.heads} must be between 1 and the number of places, {self.places}")
         if self.labels not in ("delayed", "paired"):
             raise ValueError(f"unknown labels {self.labels!r}; allowed: delayed, paired")
+        if not self.label_scale > 0:
+            raise ValueError(f"label_scale is {self.label_scale}, but must be positive")
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay {self.decay} must be at least 0 and below 1")
 
@@ -135,7 +139,7 @@ class MemoryAugmentedNetwork:
         features: Float[Tensor, "task support feature"],
         support: Examples,
     ) -> ReadSupport:
-        codes = label_codes(support.y, self.problem.outputs, features)
+        codes = self.label_scale * label_codes(support.y, self.problem.outputs, features)
         controller = part_of(params, "controller")
         state = self._cell.start((len(features),), features)
         memory = empty_memory(len(features), self.places, self.word, self.heads, features)
