@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .checked_calls import place
 from .family import Family
 from .task_family import RowSimulator, TaskFamily
 from .tasks import Tasks
@@ -62,7 +62,7 @@ def _run(name: str, check: Callable[[], Any]) -> Finding:
     except Broken as broken:
         return Finding(name, broken.problem, broken.hint)
     except Exception as error:  # whatever the user's code raises
-        return Finding(name, f"{_place(error)}{type(error).__name__}: {error}", "correct the line named")
+        return Finding(name, f"{place(error)}{type(error).__name__}: {error}", "correct the line named")
     return Finding(name)
 
 
@@ -287,17 +287,6 @@ def _first_obs(family: TaskFamily, tasks: Tasks) -> np.ndarray:
 
 def _same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def _place(error: BaseException) -> str:
-    """Where in a file other than ours an exception came from: "my_module.py, line 3: "."""
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        file = Path(trace.tb_frame.f_code.co_filename)
-        if file.parent != Path(__file__).parent and file.suffix == ".py" and "site-packages" not in file.parts:
-            place = f"{file.name}, line {trace.tb_lineno}: "
-        trace = trace.tb_next
-    return place
 
 
 MUJOCO_ONLY = (reset, observe_reward_done)

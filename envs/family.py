@@ -125,10 +125,17 @@ class Family(TaskFamily):
 
     @functools.cached_property
     def spec(self) -> EnvSpec:
-        qpos, qvel = self.reset(np.random.default_rng(0))
+        from . import checked_calls as checked  # it imports this module
+
+        qpos, qvel = checked.initial_state(self, np.random.default_rng(0))
         data = mujoco.MjData(self.model)
         derived = {name: np.array(getattr(data, name))[None] * 0.0 for name in self.derived}
-        obs = self.observe(State(qpos[None], qvel[None], derived))
+        obs = np.asarray(checked.call(self, "observe", State(qpos[None], qvel[None], derived)))
+        if obs.ndim != 2:
+            raise ValueError(
+                f"{self.name}: observe returned shape {obs.shape} for one row; expected (1, observation). Concatenate "
+                "along axis=1"
+            )
         goal_dim = len(self.tasks.names)
         return EnvSpec(
             obs_dim=obs.shape[1] + (goal_dim if self.oracle else 0),

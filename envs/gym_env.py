@@ -111,7 +111,7 @@ class MetaEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._frames.close()
 
     def _info(self, diverged: bool) -> dict[str, Any]:
-        values = self.family.info(self._simulator.qpos_before, self._simulator.state)
+        values = self._simulator.info()
         return {**{key: float(value[0]) for key, value in values.items()}, "task": self.task, "diverged": diverged}
 
 

@@ -20,6 +20,7 @@ import mujoco.batch
 import numpy as np
 from jaxtyping import Bool, Float
 
+from . import checked_calls as checked
 from .dynamics import derives_constants, has_dynamics, physical, task_fields
 from .family import Family, State
 from .task_family import Step
@@ -85,6 +86,10 @@ class Simulator:
         """Positions before the last step, as `Family.reward` and `Family.info` take them."""
         return self._last_qpos
 
+    def info(self) -> dict[str, Float[np.ndarray, " row"]]:
+        """`Family.info` after the last step."""
+        return checked.info(self.family, self._last_qpos, self.state)
+
     @property
     def obs(self) -> Float[np.ndarray, "task env obs"]:
         """A copy of every row's current observation, as the last reset or step returned it."""
@@ -102,13 +107,13 @@ class Simulator:
                 f"{', '.join(self.family.tasks.names)}"
             )
         self.set_goal(np.arange(len(self._goal)), np.repeat(tasks.goal, self.n_envs, axis=0))
-        initial = [self.family.reset(rng) for rng in rngs for _ in range(self.n_envs)]
+        initial = [checked.initial_state(self.family, rng) for rng in rngs for _ in range(self.n_envs)]
         self.set_state(np.stack([qpos for qpos, _ in initial]), np.stack([qvel for _, qvel in initial]))
         return self.obs
 
     def reset_rows(self, rows: np.ndarray, rngs: Sequence[np.random.Generator]) -> Float[np.ndarray, "n obs"]:
         """Start a new episode of the same task in some rows (sorted ids (n,)), each from its own generator."""
-        initial = [self.family.reset(rng) for rng in rngs]
+        initial = [checked.initial_state(self.family, rng) for rng in rngs]
         self.set_state(np.stack([qpos for qpos, _ in initial]), np.stack([qvel for _, qvel in initial]), rows)
         return self._last_obs[rows].copy()
 
@@ -125,10 +130,22 @@ class Simulator:
 
         ValueError if a number is not finite or above mjMAXVAL: MuJoCo would start from the model's default instead.
         """
-        selected = slice(None) if rows is None else rows
         for name, values in (("qpos", qpos), ("qvel", qvel)):
             if not (np.abs(values) < mujoco.mjMAXVAL).all():  # false for NaN too
-                raise ValueError(f"the state to set has a {name} that is not finite or not below {mujoco.mjMAXVAL:g}")
+                raise ValueError(
+                    f"{self.family.name}: the state to set has a {name} that is not finite or not below "
+                    f"{mujoco.mjMAXVAL:g}"
+                )
+        selected = slice(None) if rows is None else rows
+        self._put(qpos, qvel, rows)
+        # Observations of all rows, since derived fields are views of all; only the selected ones are kept.
+        obs = self._last_obs.copy()
+        obs[selected] = checked.observation(self.family, self.state, self._goal)[selected]
+        checked.require_finite(self.family, "observe", obs, self.n_envs)
+        self._last_obs[:] = obs
+
+    def _put(self, qpos: np.ndarray, qvel: np.ndarray, rows: np.ndarray | None) -> None:
+        selected = slice(None) if rows is None else rows
         if self._batch is not None:
             self._batch.reset(rows, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
         self.state.qpos[selected] = qpos
@@ -136,8 +153,6 @@ class Simulator:
         if self._batch is not None:
             self._batch.forward(rows)
         self._last_qpos[selected] = self.state.qpos[selected]
-        # Observations of all rows, since derived fields are views of all; only the selected ones are kept.
-        self._last_obs[selected] = self.family.observation(self.state, self._goal)[selected]
 
     def step(
         self, action: Float[np.ndarray, "task env act"], active: Bool[np.ndarray, "task env"] | None = None
@@ -145,7 +160,8 @@ class Simulator:
         """Advance every row, or only the active ones, by one control step.
 
         action: in [-1, 1], clipped; ValueError for a wrong shape or for a number that is not finite in an active row.
-        Rows that are not active stay as they are and return reward 0.
+        Rows that are not active stay as they are and return reward 0. ValueError naming the family's function for what
+        it may not return: another shape or type, or a number that is not finite at a finite state.
         """
         mask = None if active is None or active.all() else active.reshape(-1)
         act = self._clipped(action, mask)
@@ -154,9 +170,9 @@ class Simulator:
         any_diverged = bool(diverged.any())
         if any_diverged:
             self._contain(np.flatnonzero(diverged))
-        obs = self.family.observation(self.state, self._goal)
-        reward = self.family.reward(self._last_qpos, self.state, act, self._goal)
-        terminated = self.family.done(self.state, self._goal)
+        obs = checked.observation(self.family, self.state, self._goal)
+        reward = checked.reward(self.family, self._last_qpos, self.state, act, self._goal)
+        terminated = checked.done(self.family, self.state, self._goal)
         if any_diverged:
             obs[diverged] = self._last_obs[diverged]
             reward[diverged] = 0.0
@@ -165,6 +181,8 @@ class Simulator:
             obs[~mask] = self._last_obs[~mask]
             reward[~mask] = 0.0
             terminated[~mask] = False
+        for method, values in (("observe", obs), ("reward", reward)):
+            checked.require_finite(self.family, method, values, self.n_envs)
         self._last_obs[:] = obs
         shape = (self.n_tasks, self.n_envs)
         return Step(obs.reshape(*shape, -1), reward.reshape(shape), terminated.reshape(shape), diverged.reshape(shape))
@@ -195,13 +213,13 @@ class Simulator:
         diverged = np.zeros(len(act), dtype=bool)
         if self._batch is None:
             if mask is None:
-                self.family.advance(self.state.qpos, self.state.qvel, act)
+                checked.call(self.family, "advance", self.state.qpos, self.state.qvel, act)
             else:
                 qpos, qvel = self.state.qpos[mask], self.state.qvel[mask]
-                self.family.advance(qpos, qvel, act[mask])
+                checked.call(self.family, "advance", qpos, qvel, act[mask])
                 self.state.qpos[mask], self.state.qvel[mask] = qpos, qvel
         else:
-            self._ctrl[:] = self.family.controls(act)
+            self._ctrl[:] = checked.controls(self.family, act)
             try:
                 self._batch.step(mask, nstep=self.family.frame_skip, stage=int(self.family.stage))
             except mujoco.batch.SimulationError as error:
@@ -219,9 +237,7 @@ class Simulator:
         """Count diverged rows and put them back to the model's defaults, so that nothing non-finite spreads."""
         self.n_diverged += len(rows)
         model = self.family.model
-        last_obs = self._last_obs[rows].copy()
-        self.set_state(np.tile(model.qpos0, (len(rows), 1)), np.zeros((len(rows), model.nv)), rows)
-        self._last_obs[rows] = last_obs
+        self._put(np.tile(model.qpos0, (len(rows), 1)), np.zeros((len(rows), model.nv)), rows)
 
     def _clipped(self, action: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """Actions (row, act) in [-1, 1], float64; rows outside the mask, whose actions nobody uses, are zero."""

@@ -195,7 +195,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def _info(self, diverged: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
         """Gymnasium's form of batched infos: an array per key, and under _key which environments have it."""
-        values = dict(self.family.info(self._simulator.qpos_before, self._simulator.state))
+        values = self._simulator.info()
         return _masked({**values, "task": self._goal.copy(), "diverged": diverged}, rows)
 
     def _final(self, obs: np.ndarray, diverged: np.ndarray, over: np.ndarray) -> dict[str, Any]:

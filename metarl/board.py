@@ -6,12 +6,13 @@ that a file beside those of training could hide what a training in progress writ
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from .event_file import EventFile
 
 
 def add_evaluation(run: Path, result: Mapping[str, Any], figure: Path) -> None:
@@ -43,32 +44,21 @@ def _last_iteration(iterations: int) -> int:
 
 
 def _scalar(tag: str, step: int, value: float) -> dict[str, Any]:
-    return {"step": step, "value": {"tag": tag, "simple_value": float(value)}}
+    return {"step": step, "tag": tag, "simple_value": float(value)}
 
 
 def _image(tag: str, step: int, path: Path) -> dict[str, Any]:
     with Image.open(path) as image:
         width, height = image.size
     picture = {"width": width, "height": height, "colorspace": 3, "encoded_image_string": path.read_bytes()}
-    return {"step": step, "value": {"tag": tag, "image": picture}}
+    return {"step": step, "tag": tag, "image": picture}
 
 
 def _write(folder: Path, events: list[dict[str, Any]]) -> None:
     """Append to a folder's events; OSError names it."""
-    import time
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # protobuf and tensorboard deprecations that a user cannot act on
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            writer = EventFileWriter(str(folder))
+    try:
+        with EventFile(folder) as file:
             for event in events:
-                summary = Summary(value=[Summary.Value(**event["value"])])
-                writer.add_event(Event(wall_time=time.time(), step=event["step"], summary=summary))
-            writer.close()
-        except OSError as error:
-            raise OSError(f"cannot write {folder}: {error.strerror or error}") from error
+                file.add(**event)
+    except OSError as error:
+        raise OSError(f"cannot write {folder}: {error.strerror or error}") from error

@@ -7,6 +7,7 @@ METARL_DEBUG=1 in the environment shows the traceback of an error.
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import logging
 import os
@@ -30,6 +31,14 @@ COMMANDS = {
     "bench": "measure the simulator and a meta-iteration",
     "demo": "train, evaluate and record half-cheetah-dir: the whole job in one go",
 }
+
+
+ADVICE = {
+    errno.ENOSPC: "free some space, then run it again (a run: with --resume)",
+    errno.EDQUOT: "your quota is used up: free some space, then run it again",
+    errno.EFBIG: "the size of files is limited ('ulimit -f'): raise the limit, then run it again",
+}
+"""What to do about what is no fault of the file named."""
 
 
 def usage() -> str:
@@ -57,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except SystemExit as end:  # --help, after printing it
         return end.code if isinstance(end.code, int) else 0
-    except (ValueError, OSError, MemoryError) as error:
-        if os.environ.get("METARL_DEBUG"):
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        if os.environ.get("METARL_DEBUG") or (isinstance(error, RuntimeError) and not _without_memory(error)):
             raise
         wrong_input = isinstance(error, ValueError | FileNotFoundError)
         code = _fail(_one_line(error), 2 if wrong_input else 1)
@@ -67,6 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError:  # it was the output that failed: a full disk
             _forget_output()
         return code
+
+
+def _without_memory(error: BaseException) -> bool:
+    """torch says so by RuntimeErrors of its own."""
+    said = str(error)
+    return "can't allocate memory" in said or "out of memory" in said
 
 
 def _run(arguments: list[str]) -> int:
@@ -86,7 +101,8 @@ def _run(arguments: list[str]) -> int:
     # Where it may keep its font cache is no concern of our users.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     rest = arguments[1:]
-    if any(token.startswith("--import") or ":" in token for token in rest):
+    # Training imports them itself, once it can tell the other processes of an error.
+    if name != "train" and any(token.startswith("--import") or ":" in token for token in rest):
         from metarl.plugins import import_named
 
         rest = import_named(name, rest)
@@ -94,9 +110,16 @@ def _run(arguments: list[str]) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return f"out of memory{f': {error}' if str(error) else ''}; use fewer tasks or trajectories"
-    return " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError | RuntimeError):
+        said = " ".join(str(error).rpartition("] ")[2].split())
+        return f"out of memory{f': {said}' if said else ''}; use fewer tasks or trajectories, or a smaller network"
+    said = " ".join(str(error).split()) or type(error).__name__
+    reason: BaseException | None = error
+    while reason is not None:
+        if isinstance(reason, OSError) and reason.errno in ADVICE:
+            return f"{said}; {ADVICE[reason.errno]}"
+        reason = reason.__cause__
+    return said
 
 
 def _fail(message: str, code: int) -> int:

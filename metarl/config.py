@@ -14,7 +14,7 @@ from metarl.policies import Activation, GaussianMLP, ObsNormaliser
 
 from .algorithms.maml_trpo import MAMLTRPO
 from .algorithms.registry import ALGORITHMS, Algo, AlgorithmName, algorithm_name
-from .settings import nearest, require_finite, settings_from_dict
+from .settings import nearest, require_countable, require_finite, settings_from_dict
 
 Config = TypeVar("Config")
 
@@ -127,6 +127,7 @@ class TrainConfig:
             raise ValueError(f"seed is {self.seed}, but must be at least 0")
         for table in ("policy", "algo"):
             require_finite(getattr(self, table), table)
+        require_countable(self)
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

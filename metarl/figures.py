@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .files import write_atomic
 
 COLOURS = {
     "meta-trained": "#1f5fbf",
@@ -46,7 +49,7 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
     axes.set_title(f"{title}\n{result['n_tasks']} held-out tasks, mean and 95 % interval", fontsize=10)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2)
-    figure.savefig(path, dpi=130)
+    _write_png(figure, path)
 
 
 def learning_figure(rows: Sequence[Mapping[str, float]], title: str, path: Path) -> None:
@@ -65,4 +68,11 @@ def learning_figure(rows: Sequence[Mapping[str, float]], title: str, path: Path)
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=130)
+    _write_png(figure, path)
+
+
+def _write_png(figure: Any, path: Path) -> None:
+    """The whole picture, or an older one as it was."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=130, format="png")
+    write_atomic(path, picture.getvalue())

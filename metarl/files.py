@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import math
@@ -16,6 +17,11 @@ TEMPORARY = ".metarl-tmp-"
 
 def versions() -> dict[str, str]:
     """Versions of what decides a run's numbers; packages that are not there (no MuJoCo for few-shot) are left out."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     packages = ("metarl", "torch", "mujoco", "gymnasium", "numpy", "stable-baselines3")
     out = {}
     for name in packages:
@@ -25,7 +31,10 @@ def versions() -> dict[str, str]:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that at any moment there is the old one or the whole new one, even after a power cut."""
+    """Write a file so that at any moment there is the old one or the whole new one, even after a power cut.
+
+    An OSError names the file; the old one is then untouched.
+    """
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
         with open(temporary, "wb") as file:
@@ -33,6 +42,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:  # of a full disk, say, the system does not tell which file it was
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while work is under way that has to end whole."""
+"""Ctrl-C, SIGTERM and SIGHUP (a terminal that is closed) while work is under way that has to end whole."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+_FROM_OUTSIDE = (signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, where this is the main thread."""
+    """Treat SIGTERM and SIGHUP as Ctrl-C, where this is the main thread. One that is ignored (nohup) stays so."""
 
     def interrupt(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    with _handling((signal.SIGTERM,), interrupt):
+    with _handling([number for number in _FROM_OUTSIDE if signal.getsignal(number) != signal.SIG_IGN], interrupt):
         yield
 
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM until the block is done, where this is the main thread."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Hold back Ctrl-C, SIGTERM and SIGHUP until the block is done, where this is the main thread."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_FROM_OUTSIDE)}
     caught: list[int] = []
     # One that is ignored (nohup, a shell's background job) or left to the system is none of ours.
     ours = [number for number, handler in before.items() if callable(handler)]

@@ -6,13 +6,12 @@ import csv
 import io
 import json
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
+from .event_file import EventFile
 from .files import finite, write_atomic
 
 
@@ -37,7 +36,7 @@ class MetricsWriter:
             # Open for the life of this object, which closes them.
             self._jsonl = open(jsonl_path, "a")  # noqa: SIM115
             self._csv = open(csv_path, "a", newline="")  # noqa: SIM115
-        self._board: Any = None
+        self._board: EventFile | None = None
 
     def write(self, row: Mapping[str, float]) -> None:
         """Append one row; it is with the operating system when this returns."""
@@ -49,10 +48,10 @@ class MetricsWriter:
             self._csv.writelines(self._csv_lines([row], header))
             self._csv.flush()
             if self._board is None:
-                self._board = _summary_writer(self._folder / "tensorboard", self._n_rows)
+                self._board = EventFile(self._folder / "tensorboard", self._n_rows)
             for name, value in row.items():
                 if name != "iteration":
-                    self._board.add_scalar(name, value, int(row["iteration"]))
+                    self._board.add(int(row["iteration"]), tag=name, simple_value=float(value))
 
     def _csv_lines(self, rows: Sequence[Mapping[str, float]], header: bool) -> list[str]:
         text = io.StringIO(newline="")
@@ -101,12 +100,3 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 def _json_line(row: Mapping[str, float]) -> str:
     return json.dumps(finite(dict(row)), allow_nan=False) + "\n"
-
-
-def _summary_writer(folder: Path, purge_step: int) -> Any:
-    """TensorBoard's writer; events of an earlier part of the run from purge_step on are hidden."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # protobuf and tensorboard deprecations that a user cannot act on
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(folder), purge_step=purge_step, flush_secs=10)

@@ -1,9 +1,10 @@
-"""Records of finished runs, and the README's tables made from them.
+"""Records of finished runs, and the tables of README.md and docs/fewshot.md made from them.
 
-python -m metarl.results record RUN      write results/ENV-[ALGORITHM-]PROTOCOL-PRESET-seedN.json from an evaluated run
+python -m metarl.results record RUN      write results/ENV-[ALGORITHM-]PROTOCOL-PRESET-seedN.json from an evaluated run;
+                                         of supervised learning, results/supervised/...
 python -m metarl.results random          measure untrained policies in the paper's environments
 python -m metarl.results bench           measure speed against raw MuJoCo stepping
-python -m metarl.results readme          rewrite the tables in README.md from results/
+python -m metarl.results readme          rewrite the tables in README.md and docs/fewshot.md from results/
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ from .metrics import read_metrics
 from .presets import PRESETS, preset
 from .runs import open_run, read_json, versions, write_atomic
 from .seeding import Purpose, generator_for, seed_for
+from .supervised import result_tables
+from .supervised.records import is_supervised, record_file, supervised_record
 from .train import init_meta_params
 from .workers import Workers, core_count
 
 RESULTS = Path("results")
+SUPERVISED = "supervised"
+"""Folder of the records of supervised learning within that of all."""
 BEGIN, END = "<!-- {name}: made by 'python -m metarl.results readme' -->", "<!-- end of {name} -->"
 
 # Returns printed or stored by Finn et al. 2017 (cbfinn/maml_rl, icml/*.pkl), after 0, 1, 2, 3 gradient steps.
@@ -290,12 +295,12 @@ def random_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def readme_text(text: str, blocks: dict[str, str]) -> str:
-    """README text with each named block replaced. ValueError if a block's markers are missing."""
+def readme_text(text: str, blocks: dict[str, str], where: str = "README.md") -> str:
+    """Text of a page with each named block replaced. ValueError if a block's markers are missing."""
     for name, content in blocks.items():
         begin, end = BEGIN.format(name=name), END.format(name=name)
         if begin not in text or end not in text:
-            raise ValueError(f"README.md has no markers for {name!r}: {begin} ... {end}")
+            raise ValueError(f"{where} has no markers for {name!r}: {begin} ... {end}")
         head, rest = text.split(begin, 1)
         tail = rest.split(end, 1)[1]
         text = f"{head}{begin}\n{content}\n{end}{tail}"
@@ -309,15 +314,40 @@ def readme_blocks(folder: Path = RESULTS) -> dict[str, str]:
         "results": results_table(records),
         "random returns": random_table(read_json(folder / "random-finn2017.json")),
         "speed": speed_table(read_json(folder / "bench.json")),
+        "few-shot": result_tables.compact_table(supervised_records(folder)),
+        "sinusoid": result_tables.sinusoid_table(supervised_records(folder)),
     }
+
+
+def fewshot_blocks(folder: Path = RESULTS) -> dict[str, str]:
+    """The generated blocks of docs/fewshot.md from the records in a folder."""
+    records = supervised_records(folder)
+    return {
+        "sinusoid": result_tables.sinusoid_table(records),
+        "characters": result_tables.omniglot_table(records, "characters"),
+        "alphabets": result_tables.omniglot_table(records, "alphabets"),
+        "baselines": result_tables.baseline_table(records, "characters"),
+        "sources": result_tables.sources(),
+        "speed": result_tables.peers_table(read_json(folder / "supervised_peers.json")),
+        "commands": result_tables.commands(records),
+    }
+
+
+def supervised_records(folder: Path) -> list[dict[str, Any]]:
+    """All records of supervised learning."""
+    return [read_json(path) for path in sorted((folder / SUPERVISED).glob("*.json"))]
 
 
 def main(argv: Sequence[str]) -> int:
     """Run a subcommand; returns the exit code."""
     if len(argv) == 2 and argv[0] == "record":
-        record = result_record(Path(argv[1]))
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / record_name(record)
+        if is_supervised(Path(argv[1])):
+            record = supervised_record(Path(argv[1]))
+            path = RESULTS / SUPERVISED / record_file(record)
+        else:
+            record = result_record(Path(argv[1]))
+            path = RESULTS / record_name(record)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(record, indent=1) + "\n")
         print(path)
         return 0
@@ -334,12 +364,15 @@ def main(argv: Sequence[str]) -> int:
         print(speed_table(record))
         return 0
     if list(argv) == ["readme"]:
-        path = Path("README.md")
-        write_atomic(path, readme_text(path.read_text(), readme_blocks()))
+        for path, blocks in ((Path("README.md"), readme_blocks()), (Path("docs/fewshot.md"), fewshot_blocks())):
+            write_atomic(path, readme_text(path.read_text(), blocks, path.name))
         return 0
     print(__doc__, file=sys.stderr)
     return 2
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (ValueError, OSError) as error:
+        sys.exit(f"metarl.results: {error}")

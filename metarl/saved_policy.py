@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from metarl.envs.registration import gym_id
 from metarl.policies import GaussianMLP, normaliser_from_tensors
 
 from .config import EnvConfig, PolicyConfig, TrainConfig, config_from_dict, config_to_dict
-from .runs import json_text, read_json, versions, write_atomic
+from .runs import finite, json_text, read_json, versions, write_atomic
 
 FORMAT = 1
 # Settings of a run that decide how its initialisation adapts, beside the environment and the policy.
@@ -61,6 +62,8 @@ def save_policy(
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "versions": versions(),
     }
+    record = finite(record)
+    record["record_sha256"] = _record_digest(record)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / "model.safetensors", model)
@@ -149,7 +152,15 @@ def adaptation_config(policy: SavedPolicy, where: str) -> TrainConfig:
     return config_from_dict(TrainConfig(), settings, f"{where}: config.json")
 
 
+def _record_digest(record: dict[str, Any]) -> str:
+    """Checksum of all the facts in config.json, however they are laid out."""
+    facts = {key: value for key, value in record.items() if key != "record_sha256"}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
 def _policy_from(record: dict[str, Any], model: bytes) -> SavedPolicy:
+    if "record_sha256" in record and record["record_sha256"] != _record_digest(record):  # older ones have none
+        raise ValueError("config.json was changed after it was written")
     if record.get("model_sha256", (digest := hashlib.sha256(model).hexdigest())) != digest:
         raise ValueError("model.safetensors is not the one that config.json was written for")
     env = config_from_dict(EnvConfig(), record["env"], "env")

@@ -46,6 +46,19 @@ def require_finite(record: Any, where: str) -> None:
             raise ValueError(f"{where}.{name} is {value}, but must be finite")
 
 
+def require_countable(record: Any) -> None:
+    """ValueError for a whole number that no array is as long as, in a record or its tables; a seed may be larger."""
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if dataclasses.is_dataclass(value):
+            require_countable(value)
+            continue
+        most = 2**63 - 1 if field.name == "seed" else 2**31 - 1
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and abs(number) > most:
+                raise ValueError(f"{field.name} is {value}, but must be at most {most}")
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """What to say after a wrong name: the close ones, or all."""
     choices = list(allowed)

@@ -47,6 +47,15 @@ class LineFamily(GymnasiumFamily):
         return Line(float(task[0]))
 
 
+class NoReward(LineFamily):
+    """Rewards that are not numbers."""
+
+    name = "test-no-reward"
+
+    def make_env(self, task: np.ndarray) -> gymnasium.Env:
+        return gymnasium.wrappers.TransformReward(Line(), lambda reward: float("nan"))
+
+
 class OwnTasksEnv(Line):
     """Tasks as ProMP's environments have them, from numpy's global generator."""
 

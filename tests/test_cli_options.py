@@ -28,12 +28,28 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "--version") == (0, f"metarl {metarl.__version__}\n", "")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+GROUPS = ("fewshot", "regression")
+WITH_OPTIONS = [name for name in COMMANDS if name not in GROUPS] + [
+    f"{name} {part}" for name in GROUPS for part in ("train", "evaluate")
+]
+
+
+def test_help_of_a_group_of_commands_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call(capsys, "fewshot", "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith("usage: metarl fewshot train")
+    assert all(f"\n  {name} " in out for name in ("omniglot", "maml++", "paper"))
+    assert "oracle" not in out
+    assert call(capsys, "fewshot") == (2, out, "")
+    assert "\n  oracle " in call(capsys, "regression", "--help")[1]
+
+
+@pytest.mark.parametrize("name", WITH_OPTIONS)
 def test_help_explains_every_option(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "90")
-    code, out, err = call(capsys, name, "--help")
+    code, out, err = call(capsys, *name.split(), "--help")
     assert (code, err) == (0, "")
     assert out.startswith(f"usage: metarl {name}")
     assert "None" not in out
@@ -48,9 +64,18 @@ def test_help_explains_every_option(
         assert re.search(r"[A-Z][a-zA-Z]+.*\((default: .+|required)\)| [a-z]+: .*\(default: .+\)", entry), entry
 
 
-@pytest.mark.parametrize(("name", "positional"), [("train", "ENV"), ("evaluate", "RUN"), ("bench", "rollout")])
+@pytest.mark.parametrize(
+    ("name", "positional"),
+    [
+        ("train", "ENV"),
+        ("evaluate", "RUN"),
+        ("bench", "rollout"),
+        ("fewshot train", "DATASET"),
+        ("regression evaluate", "RUN"),
+    ],
+)
 def test_help_shows_the_positional_argument(name: str, positional: str, capsys: pytest.CaptureFixture[str]) -> None:
-    out = call(capsys, name, "--help")[1]
+    out = call(capsys, *name.split(), "--help")[1]
     assert positional in out.splitlines()[0]
     assert any(line.strip("│ ").startswith(positional) for line in out.splitlines())
 
@@ -126,9 +151,20 @@ def test_errors_of_several_lines_become_one(
 ) -> None:
     for error, code, said in (
         (ValueError("one\n  two"), 2, "metarl: one two\n"),
-        (OSError(28, "No space left on device"), 1, "metarl: [Errno 28] No space left on device\n"),
+        (OSError(5, "Input/output error"), 1, "metarl: [Errno 5] Input/output error\n"),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "metarl: [Errno 28] No space left on device; free some space, then run it again (a run: with --resume)\n",
+        ),
+        (
+            RuntimeError("[alloc] can't allocate memory: 9 bytes"),
+            1,
+            "metarl: out of memory: can't allocate memory: 9 byt"
+            "es; use fewer tasks or trajectories, or a smaller network\n",
+        ),
         (FileNotFoundError("gone"), 2, "metarl: gone\n"),
-        (MemoryError(), 1, "metarl: out of memory; use fewer tasks or trajectories\n"),
+        (MemoryError(), 1, "metarl: out of memory; use fewer tasks or trajectories, or a smaller network\n"),
         (KeyboardInterrupt(), 130, "metarl: interrupted\n"),
         (KeyboardInterrupt("stopped after 3"), 130, "metarl: stopped after 3\n"),
     ):

@@ -38,8 +38,8 @@ def shipped(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def edit(folder: Path, **changes: object) -> None:
-    """Change entries of a policy folder's config.json; None removes one."""
-    record = json.loads((folder / "config.json").read_text()) | changes
+    """Change entries of a policy folder's config.json, without its checksum; None removes one."""
+    record = json.loads((folder / "config.json").read_text()) | {"record_sha256": None} | changes
     (folder / "config.json").write_text(json.dumps({k: v for k, v in record.items() if v is not None}))
 
 

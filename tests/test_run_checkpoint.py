@@ -226,8 +226,8 @@ def test_truncated_weights(keep: int, with_checksum: bool, run: Path) -> None:
 
 
 def change_record(folder: Path, **changes: object) -> None:
-    """Change config.json of a policy; None removes an entry."""
-    record = {**json.loads((folder / "config.json").read_text()), **changes}
+    """Change config.json of a policy, without its checksum; None removes an entry."""
+    record = {**json.loads((folder / "config.json").read_text()), "record_sha256": None, **changes}
     (folder / "config.json").write_text(json.dumps({k: v for k, v in record.items() if v is not None}))
 
 

@@ -11,15 +11,31 @@ from small_runs import SMALL, call
 
 from metarl.algorithms.registry import ALGORITHMS, AlgorithmName
 from metarl.presets import preset
-from metarl.results import PAPER_RANDOM, matching_preset, readme_blocks, readme_text, record_name, result_record
+from metarl.results import (
+    PAPER_RANDOM,
+    fewshot_blocks,
+    matching_preset,
+    readme_blocks,
+    readme_text,
+    record_name,
+    result_record,
+)
+from metarl.supervised.records import record_file, supervised_record
+from metarl.supervised.result_tables import sinusoid_table
 
 ROOT = Path(__file__).parent.parent
 RECORDS = sorted((ROOT / "results").glob("*-seed*.json"))
+SUPERVISED = sorted((ROOT / "results" / "supervised").glob("*.json"))
 
 
 def test_the_readme_shows_what_the_records_say() -> None:
     text = (ROOT / "README.md").read_text()
     assert readme_text(text, readme_blocks(ROOT / "results")) == text
+
+
+def test_the_few_shot_page_shows_what_the_records_say() -> None:
+    text = (ROOT / "docs" / "fewshot.md").read_text()
+    assert readme_text(text, fewshot_blocks(ROOT / "results"), "fewshot.md") == text
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
@@ -77,3 +93,32 @@ def test_a_preset_is_recognised_whatever_the_seed() -> None:
 def test_readme_without_markers_is_an_error() -> None:
     with pytest.raises(ValueError, match="no markers for 'results'"):
         readme_text("# nothing", {"results": "x"})
+
+
+@pytest.mark.parametrize("path", SUPERVISED, ids=lambda path: path.stem)
+def test_a_shipped_supervised_record_is_whole(path: Path) -> None:
+    record = json.loads(path.read_text())
+    assert path.name == record_file(record)
+    assert record["command"].startswith(("metarl fewshot train ", "metarl regression train "))
+    assert record["cpu_s"] > 0
+    for test in record["tests"]:
+        assert test["command"].split()[2] == "evaluate"
+        assert test["episodes"] >= 600
+        assert len(test["loss"]) == len(test["steps"])
+
+
+def test_a_supervised_run_becomes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    options = ("--iterations", 2, "--meta-batch", 2, "--validation-episodes", 2, "--quiet", "--out", run)
+    assert call(capsys, "regression", "train", "sinusoid", *options)[0] == 0
+    with pytest.raises(FileNotFoundError, match="metarl regression evaluate"):
+        supervised_record(run)
+    for shot in (5, 10):
+        assert call(capsys, "regression", "evaluate", run, "--episodes", 3, "--steps", 1, "--shot", shot)[0] == 0
+    record = supervised_record(run)
+    assert sorted(test["shot"] for test in record["tests"]) == [5, 10]
+    assert record_file(record) == "sinusoid-maml-10shot-seed0.json"
+    evaluation = json.loads((run / "evaluation-5shot.json").read_text())
+    assert evaluation["loss"] in [test["loss"] for test in record["tests"]]
+    assert record["preset"] == "custom"  # another meta-batch
+    assert "| maml | 0 | 5 |" in sinusoid_table([record])

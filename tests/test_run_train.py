@@ -18,6 +18,7 @@ from small_runs import SMALL, call, fails, small_config, start_process, train_sm
 
 import metarl
 from metarl.config import TrainConfig, config_from_dict
+from metarl.event_file import EventFile
 from metarl.interrupts import interrupts_deferred, sigterm_as_interrupt
 from metarl.metrics import MetricsWriter, read_metrics
 from metarl.presets import preset
@@ -169,6 +170,17 @@ def test_a_full_disk_while_metrics_are_written(tmp_path: Path) -> None:
     assert len(resume_rows(run, 4)) == 4
 
 
+def test_an_event_that_does_not_fit_leaves_the_others_readable(tmp_path: Path) -> None:
+    """TensorBoard stops reading at part of an event."""
+    with EventFile(tmp_path / "tensorboard") as file:
+        file.add(0, tag="value", simple_value=1.0)
+        size = next((tmp_path / "tensorboard").iterdir()).stat().st_size
+        with largest_file(size + 10), pytest.raises(OSError, match="too large"):
+            file.add(1, tag="value", simple_value=2.0)
+        file.add(2, tag="value", simple_value=3.0)
+    assert board_events(tmp_path) == {"value": [(0, 1.0), (2, 3.0)]}
+
+
 def resume_rows(run: Path, iterations: int) -> list[dict[str, float]]:
     resume(run, iterations=iterations, n_threads=1)
     return read_metrics(run / "metrics.jsonl")
@@ -235,25 +247,27 @@ def test_metrics_that_are_not_numbers_survive_a_resume(tmp_path: Path) -> None:
 
 def test_interrupts_wait_for_the_end_of_a_block() -> None:
     done = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with sigterm_as_interrupt(), pytest.raises(KeyboardInterrupt):  # noqa: PT012
             with interrupts_deferred():
                 os.kill(os.getpid(), number)
                 done.append(number)
             pytest.fail("the interrupt got lost")
-    assert done == [signal.SIGINT, signal.SIGTERM]
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert done == [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     with interrupts_deferred():
         pass
 
 
-def test_an_ignored_signal_stays_ignored() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_an_ignored_signal_stays_ignored(number: signal.Signals) -> None:
+    """As SIGHUP is under nohup."""
+    before = signal.signal(number, signal.SIG_IGN)
     try:
-        with interrupts_deferred():
-            os.kill(os.getpid(), signal.SIGINT)
+        with sigterm_as_interrupt(), interrupts_deferred():
+            os.kill(os.getpid(), number)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,10 @@ METRIC = {
 }
 RECURRENT = {
     "lstm, delayed": LSTMLearner(PROBLEM, PIXELS, hidden=32),
-    "lstm, paired": LSTMLearner(PROBLEM, EMBEDDING, hidden=32, labels="paired"),
+    "lstm, paired": LSTMLearner(PROBLEM, EMBEDDING, hidden=32, labels="paired", label_scale=2.0),
     "mann": MemoryAugmentedNetwork(PROBLEM, PIXELS, hidden=32, places=8, word=8, heads=2),
-    "mann, strengths": MemoryAugmentedNetwork(
-        PROBLEM, PIXELS, hidden=32, places=8, word=8, heads=1, learned_strength=True
+    "mann, strengths, paired": MemoryAugmentedNetwork(
+        PROBLEM, PIXELS, hidden=32, places=8, word=8, heads=1, learned_strength=True, labels="paired"
     ),
     "snail": SNAIL(PROBLEM, PIXELS, support=2, **SMALL_SNAIL),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from metarl.policies import ParamLayout
+from metarl.supervised import objective
 from metarl.supervised.anil import anil
 from metarl.supervised.conv4 import Conv4
 from metarl.supervised.episodes import Episodes, Examples
@@ -180,3 +182,19 @@ class Linear:
 
     def __call__(self, params: Any, x: Tensor, moments: Any = None) -> Tensor:
         return self.head(self.layout.unflatten(params), x)
+
+
+@pytest.mark.parametrize("name", ["maml conv", "anil inductive", "meta-sgd"])
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_few_tasks_at_a_time_give_the_gradient_of_all(
+    name: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, shape = LEARNERS[name]
+    params, episodes = params_for(learner), episodes_for(learner, shape, n_tasks=5)
+    whole = learner.meta_gradient(params, episodes, 0.0)
+    monkeypatch.setattr(objective, "PIXELS_AT_ONCE", at_once * 12 * math.prod(shape))
+    parts = learner.meta_gradient(params, episodes, 0.0)
+    torch.testing.assert_close(parts.objective, whole.objective)
+    assert parts.gradient.keys() == whole.gradient.keys()
+    for key, value in whole.gradient.items():
+        torch.testing.assert_close(parts.gradient[key], value)

@@ -7,9 +7,12 @@ so that an error or a kill leaves an older file as it was.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import subprocess
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -43,11 +46,21 @@ def replacing(path: Path) -> Iterator[Path]:
         # mkstemp makes files for the owner only; give the permissions of a file that was opened in the usual way.
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
+        with writing(path):
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """An OSError that names the file, which the system does not for a full disk, and says that an older one stays."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}; an older one is untouched") from error
 
 
 @contextlib.contextmanager
@@ -60,42 +73,70 @@ def mp4_writer(path: Path, width: int, height: int, fps: int | float) -> Iterato
     if width % 2 or height % 2:
         raise ValueError(f"frames of {width} x {height} pixels: yuv420p needs an even width and height")
     with replacing(path) as temporary:
-        encoder = imageio_ffmpeg.write_frames(
-            str(temporary),
-            (width, height),
-            fps=fps,
-            codec="libx264",
-            pix_fmt_in="rgb24",
-            pix_fmt_out="yuv420p",
-            quality=None,
-            macro_block_size=2,
-            ffmpeg_log_level="error",
-            output_params=["-preset", "veryfast", "-crf", "20", "-movflags", "+faststart"],
-        )
-        encoder.send(None)
+        frames = Mp4Frames(temporary, width, height, fps, path)
         try:
-            frames = Mp4Frames(encoder, width, height)
             yield frames
+            frames.finish()
         finally:
-            encoder.close()
-        if frames.count and temporary.stat().st_size == 0:
-            raise OSError(f"cannot write {path}: ffmpeg wrote nothing; is the disk full?")
+            frames.stop()
 
 
 class Mp4Frames:
     """The open end of an MP4 being written: `append` frames in order."""
 
-    def __init__(self, encoder: Generator[None, bytes, None], width: int, height: int) -> None:
-        self._encoder, self._shape = encoder, (height, width, 3)
+    def __init__(self, file: Path, width: int, height: int, fps: int | float, path: Path) -> None:
+        self._shape, self._path = (height, width, 3), path
         self.count = 0
         """Frames appended so far."""
+        raw = ["-f", "rawvideo", "-s", f"{width}x{height}", "-pix_fmt", "rgb24"]
+        coded = ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-preset", "veryfast", "-crf", "20"]
+        rate = ["-r", str(Fraction(fps).limit_denominator())]
+        ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error"]
+        command = [*ffmpeg, *raw, *rate, "-i", "-", *coded, "-movflags", "+faststart", str(file)]
+        self._encoder = subprocess.Popen(
+            command,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            process_group=0,  # one of its own, which Ctrl-C in the terminal does not reach
+        )
 
     def append(self, frame: UInt8[np.ndarray, "height width 3"]) -> None:
-        """Encode one more frame. ValueError for another shape or type."""
+        """Encode one more frame. ValueError for another shape or type, OSError if ffmpeg cannot go on."""
         if frame.shape != self._shape or frame.dtype != np.uint8:
             raise ValueError(f"got a frame {frame.shape} {frame.dtype}, expected {self._shape} uint8")
-        self._encoder.send(np.ascontiguousarray(frame).tobytes())
+        assert self._encoder.stdin is not None
+        left = np.ascontiguousarray(frame).data.cast("B")
+        try:
+            while left:
+                left = left[self._encoder.stdin.write(left) :]
+        except OSError:  # it has gone away, and can say why
+            self.finish()
+            raise
         self.count += 1
+
+    def finish(self) -> None:
+        """Wait for the end of the video. OSError with what ffmpeg says if it is not whole."""
+        assert self._encoder.stdin is not None
+        assert self._encoder.stderr is not None
+        self._encoder.stdin.close()
+        said = self._encoder.stderr.read().decode(errors="replace").split("\n")
+        if self._encoder.wait():
+            reason = next((line.rpartition(": ")[2].strip() for line in said if ": " in line), "it stopped")
+            numbers = [number for number in errno.errorcode if os.strerror(number) == reason]
+            raise OSError(f"cannot write {self._path}: ffmpeg says: {reason}; an older one is untouched") from (
+                OSError(numbers[0], reason) if numbers else None
+            )
+
+    def stop(self) -> None:
+        """Leave no process and no open pipe behind."""
+        if self._encoder.poll() is None:
+            self._encoder.kill()
+        for pipe in (self._encoder.stdin, self._encoder.stderr):
+            if pipe is not None:
+                pipe.close()
+        self._encoder.wait()
 
 
 def write_gif(frames: Sequence[UInt8[np.ndarray, "height width 3"]], path: Path, fps: int | float) -> None:
@@ -110,7 +151,7 @@ def write_gif(frames: Sequence[UInt8[np.ndarray, "height width 3"]], path: Path,
     palette = Image.fromarray(sample).quantize(_GIF_COLOURS, method=Image.Quantize.MEDIANCUT)
     images = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
     duration_ms = 10 * round(100 / fps)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, writing(path):
         images[0].save(
             temporary,
             format="GIF",

@@ -81,7 +81,7 @@ def run_episode(
         diverged, terminated = bool(step.diverged[0, 0]), bool(step.terminated[0, 0])
         # After a divergence the simulator has put the state back to the model's default, which is no part of it.
         qpos.append(qpos[-1].copy() if diverged else simulator.state.qpos[0].copy())
-        for name, values in family.info(simulator.qpos_before, simulator.state).items():
+        for name, values in simulator.info().items():
             series = info.setdefault(name, [])
             series.append((series[-1] if series else 0.0) if diverged else float(values[0]))
         seen.append(obs)

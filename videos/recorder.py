@@ -16,7 +16,7 @@ from metarl.envs import Family
 from .camera import View, camera_tracks
 from .caption import VELOCITY_WINDOW_S, ending, status_fields
 from .compose import Caption, compose, with_trail
-from .encode import GIF_MAX_FPS, mp4_writer, replacing, shrink, stride_for, write_gif
+from .encode import GIF_MAX_FPS, mp4_writer, replacing, shrink, stride_for, write_gif, writing
 from .episode import Episode
 from .render import Backend, Renderer, make_renderer
 from .scene import Scene, build_scene, root_positions
@@ -104,7 +104,7 @@ def record(
             size = (out_width, out_height)
             recording = Recording(path, path.with_suffix(".json"), gif, len(times), fps, *size, renderer.backend)
             facts = json.dumps(_description(family, goal, panels, recording, metadata), indent=2, default=_plain)
-    with replacing(recording.json) as temporary:
+    with replacing(recording.json) as temporary, writing(recording.json):
         temporary.write_text(facts + "\n", encoding="utf-8")
     return recording
 

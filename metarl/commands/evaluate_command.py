@@ -131,11 +131,17 @@ def evaluate_run(
 def write_evaluation(loaded: LoadedRun, result: Mapping[str, Any], out: Path) -> list[Path]:
     """Write evaluation.json and evaluation.png into a folder; returns their paths.
 
-    Into the run's own folder, they also go into its TensorBoard.
+    Into the run's own folder, they also go into its TensorBoard. OSError if one cannot be written; an older one is then
+    as it was.
     """
-    write_atomic(out / "evaluation.json", json_text(result))
     title = f"{loaded.config.env.name} ({loaded.config.env.protocol}), {loaded.state.iteration} iterations"
-    adaptation_figure(result, title, out / "evaluation.png")
+    try:
+        write_atomic(out / "evaluation.json", json_text(result))
+        adaptation_figure(result, title, out / "evaluation.png")
+    except OSError as error:
+        raise OSError(
+            f"cannot write {error.filename or out}: {error.strerror or error}; choose another folder with --out"
+        ) from error
     if out.resolve() == loaded.folder.path.resolve() and loaded.folder.board.is_dir():
         add_evaluation(out, result, out / "evaluation.png")
     return [out / "evaluation.json", out / "evaluation.png"]

@@ -14,6 +14,8 @@ from metarl.envs import Family, TaskFamily, family_class, family_names, make_tas
 from metarl.envs.registration import gym_id
 from metarl.presets import PRESETS
 from metarl.pretrained import pretrained_policies
+from metarl.supervised.datasets import DATASETS
+from metarl.supervised.learners import LEARNERS
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ def main(argv: Sequence[str]) -> int:
             "problems": problems,
             "algorithms": {name: entry.text for name, entry in ALGORITHMS.items()},
             "presets": PRESETS,
+            "datasets": {name: entry.text for name, entry in DATASETS.items()},
+            "learners": {name: entry.text for name, entry in LEARNERS.items()},
             "pretrained": [{"env": policy.env, "protocol": policy.protocol} for policy in pretrained],
         }
         print(json.dumps(facts, indent=2))
@@ -61,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"  {policy.env:<{width}}  {policy.protocol}")
     if not pretrained:
         print("  none ship with this version")
+    print("\nlearning from a few examples: 'metarl fewshot --help' and 'metarl regression --help' list what there is")
     return 0
 
 

@@ -19,6 +19,7 @@ from metarl.files import json_text, versions, write_atomic
 from metarl.supervised.datasets import ProblemName
 from metarl.supervised.evaluation import evaluate
 from metarl.supervised.lake_evaluation import evaluate_lake
+from metarl.supervised.pictures import write_pictures
 from metarl.supervised.trained import Trained, open_trained
 
 StepsOption = Annotated[
@@ -30,7 +31,7 @@ RunPath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint
 RunsPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: none)")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Common:
     """Options of both commands."""
 
@@ -51,20 +52,22 @@ class Common:
     threads: int = 1
     """Threads of torch."""
     out: OutPath = None
-    """Folder for the JSON."""
+    """Folder for the JSON and the pictures."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the JSON and nothing else."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FewshotArgs(Common):
     """Accuracy on test tasks of classes that meta-training has not seen, after each number of gradient steps.
 
     With --protocol lake, the error on the runs of Lake et al. 2015; without RUN, that of two plain methods.
     """
 
-    run: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[RUN]")] = None
-    """Run folder made by 'metarl fewshot train'."""
+    run: Annotated[
+        tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[RUN]", help_behavior_hint="(default: none)")
+    ] = None
+    """Run folder made by 'metarl fewshot train'; lake can do without."""
     way: int = 0
     """Classes of a task; 0 for as many as trained for. Only metric learners can do others."""
     protocol: Literal["episodes", "lake"] = "episodes"
@@ -73,11 +76,11 @@ class FewshotArgs(Common):
     """Folder or zip of runs for lake: RUN/training/*.png, RUN/test/*.png and RUN/class_labels.txt in each."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RegressionArgs(Common):
     """Mean squared error on test tasks after each number of gradient steps: mean and median."""
 
-    run: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="RUN")] = None
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder made by 'metarl regression train'."""
     oracle: RunPath = None
     """A run of the learner oracle, to be put beside it on the same tasks."""
@@ -132,7 +135,9 @@ def _episodes(
         progress=lambda name, done, total: console.progress(f"{name}: {done}/{total} tasks", last=done == total),
     )
     result = {"command": command, **result, "versions": versions()}
-    return _write(result, out / f"{evaluation_name(trained, result)}.json", table(result), console)
+    stem = out / evaluation_name(trained, result)
+    pictures = write_pictures(trained, size, result, stem)
+    return _write(result, Path(f"{stem}.json"), table(result), console, pictures)
 
 
 def _lake(args: FewshotArgs, command: str, console: Console) -> int:
@@ -161,7 +166,9 @@ def evaluation_name(trained: Trained, result: Mapping[str, Any]) -> str:
     return f"evaluation-{way}{result['shot']}shot"
 
 
-def _write(result: Mapping[str, Any], path: Path | None, text: str, console: Console) -> int:
+def _write(
+    result: Mapping[str, Any], path: Path | None, text: str, console: Console, others: Sequence[Path] = ()
+) -> int:
     if path is not None:
         write_atomic(path, json_text(dict(result)))
     if console.mode == "json":
@@ -170,5 +177,5 @@ def _write(result: Mapping[str, Any], path: Path | None, text: str, console: Con
     console.close()
     print(text)
     if path is not None:
-        print(f"written: {path}")
+        print(f"written: {', '.join(map(str, (path, *others)))}")
     return 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -110,7 +111,11 @@ def train(problem: ProblemName, argv: Sequence[str]) -> int:
     console = Console(quiet=args.quiet, json=args.json)
     out = args.out or free_folder(Path("runs"), run_name(args))
     check_writable(out)
-    with explained_interrupt(out, again, lambda run: iterations_done(run.checkpoint)), console:
+    with (
+        removed_if_empty(out),
+        explained_interrupt(out, again, lambda run: iterations_done(run.checkpoint)),
+        console,
+    ):
         progress = SupervisedProgress(console)
         run = train_run(
             args.settings,
@@ -141,8 +146,19 @@ def parse(problem: ProblemName, argv: Sequence[str]) -> Args:
     if toml:
         base = config_from_dict(base, toml, early["config"])
     # To the front, where an option that takes several values cannot swallow it.
-    rest = list(argv) if at is None else [*argv[:at], *argv[at + 1 :]]
-    return parse_args(Args, [dataset, *rest], f"metarl {problem} train", Args(dataset, learner, name, settings=base))
+    ordered = list(argv) if at is None else [argv[at], *argv[:at], *argv[at + 1 :]]
+    return parse_args(Args, ordered, f"metarl {problem} train", Args(dataset, learner, name, settings=base))
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Leave no empty run folder behind where the data turn out not to do."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # there is something in it
+            folder.rmdir()
+        raise
 
 
 def check_problem(problem: ProblemName, path: Path) -> None:

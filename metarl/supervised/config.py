@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from metarl.settings import nearest, require_finite, settings_from_dict
+from metarl.settings import nearest, require_countable, require_finite, settings_from_dict
 
 from .datasets import DATASETS, Dataset, DatasetName, ProblemName, SinusoidConfig, dataset_name, of_problem
 from .gradient_settings import MAMLSettings
@@ -109,6 +109,7 @@ class SupervisedConfig:
             raise ValueError(f"way is {self.episodes.way}, but telling classes apart takes at least 2")
         for table in ("network", "algo", "outer"):
             require_finite(getattr(self, table), table)
+        require_countable(self)
 
     def setup(self, progress: Progress | None = None) -> Setup:
         """The learner, and training and validation tasks. ValueError or OSError if the data do not suffice.

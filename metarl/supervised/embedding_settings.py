@@ -91,10 +91,12 @@ class LSTM(Embedded):
     """Entries of the LSTM's state. Santoro et al.: 200."""
     labels: Literal["delayed", "paired"] = "paired"
     """Which label is read with an example: the one before it, or its own."""
+    label_scale: float = 1.0
+    """Factor on labels as they are read; beside many features a bare one-hot label is learned from very slowly."""
 
     def make(self, problem: Problem, network: NetworkConfig) -> Learner:
         """The learner."""
-        return LSTMLearner(problem, self.embedding(problem, network), self.hidden, self.labels)
+        return LSTMLearner(problem, self.embedding(problem, network), self.hidden, self.labels, self.label_scale)
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,15 @@ class MANN(Embedded):
     """Of the usage weights, a step. Paper: 0.99."""
     learned_strength: bool = False
     """Heads choose how sharply they read; in the paper they do not."""
+    labels: Literal["delayed", "paired"] = "delayed"
+    """Which label is read with an example: the one before it as in the paper, or its own."""
+    label_scale: float = 1.0
+    """Factor on labels as they are read; beside many features a bare one-hot label is learned from very slowly."""
 
     def make(self, problem: Problem, network: NetworkConfig) -> Learner:
         """The learner."""
         sizes = (self.hidden, self.places, self.word, self.heads, self.decay, self.learned_strength)
-        return MemoryAugmentedNetwork(problem, self.embedding(problem, network), *sizes)
+        return MemoryAugmentedNetwork(problem, self.embedding(problem, network), *sizes, self.labels, self.label_scale)
 
 
 @dataclass(frozen=True)

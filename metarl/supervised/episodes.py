@@ -44,3 +44,9 @@ class Episodes:
     """What a learner adapts on: N x K examples of an N-way K-shot task, K points of a function."""
     query: Examples
     """What the adapted learner is asked, and in meta-training told, about."""
+
+
+def tasks(episodes: Episodes, at: slice) -> Episodes:
+    """Some tasks of a batch."""
+    support, query = episodes.support, episodes.query
+    return Episodes(Examples(support.x[at], support.y[at]), Examples(query.x[at], query.y[at]))

@@ -163,6 +163,7 @@ def description(trained: Trained) -> dict[str, Any]:
         "chosen_iteration": trained.chosen_iteration,
         "n_skipped": state.n_skipped,
         "train_wall_s": state.wall_s,
+        "train_cpu_s": state.cpu_s,
         "network": dataclasses.asdict(config.network),
         "data": dict(trained.setup.tasks.facts),
     }

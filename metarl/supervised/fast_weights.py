@@ -118,9 +118,9 @@ class FastWeights:
 
         def gradient(fast: Tensor, batch: Batch) -> Tensor:
             differentiable = torch.is_grad_enabled() and not first_order
-            if self._closed_form is not None:
+            if self.closed_form is not None:
                 at = fast if differentiable else fast.detach()
-                return loss_gradient(self._closed_form, at, batch.examples.x, batch.examples.y)
+                return loss_gradient(self.closed_form, at, batch.examples.x, batch.examples.y)
             fixed = batch.fixed if differentiable else batch.fixed.detach()
             x = batch.examples.x if differentiable else batch.examples.x.detach()
             at = fast if differentiable and fast.requires_grad else fast.detach().requires_grad_()
@@ -147,12 +147,12 @@ class FastWeights:
 
     def loss(self, task: TaskParams, query: Examples) -> Float[Tensor, ""]:
         """Mean loss of the adapted networks; differentiable once."""
-        if self._closed_form is not None:
-            return mean_loss(self._closed_form, task.fast, query.x, query.y)
+        if self.closed_form is not None:
+            return mean_loss(self.closed_form, task.fast, query.x, query.y)
         return mean_query_loss(self.predict(task, query.x), query.y)
 
     @cached_property
-    def _closed_form(self) -> MLP | None:
+    def closed_form(self) -> MLP | None:
         """The network, where its gradient is written out; inputs are then data, in which nothing is differentiated."""
         return (
             self.network

@@ -41,7 +41,7 @@ class ReadSupport:
     state: LSTMState
     """(task, hidden)."""
     last_label: Float[Tensor, "task out"]
-    """y_T where labels are delayed, zeros where they are paired."""
+    """y_T as it is read where labels are delayed, zeros where they are paired."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,17 @@ class LSTMLearner:
     """Entries of the LSTM's state; Santoro et al. use 200."""
     labels: Labels = "delayed"
     """Which label is read with an example: the one before it, as in the papers, or its own."""
+    label_scale: float = 1.0
+    """Factor on labels as they are read. A one-hot label beside many features hardly moves the gates at the start, and
+    learning stays at chance for thousands of meta-steps; about the square root of the number of features ends that."""
     shuffle: bool = True
     """Read support sets in random order in meta-training."""
 
     def __post_init__(self) -> None:
         if self.labels not in ("delayed", "paired"):
             raise ValueError(f"unknown labels {self.labels!r}; allowed: delayed, paired")
+        if not self.label_scale > 0:
+            raise ValueError(f"label_scale is {self.label_scale}, but must be positive")
 
     @cached_property
     def _cell(self) -> LSTMCell:
@@ -100,7 +105,7 @@ class LSTMLearner:
         features: Float[Tensor, "task support feature"],
         support: Examples,
     ) -> ReadSupport:
-        codes = label_codes(support.y, self.problem.outputs, features)
+        codes = self.label_scale * label_codes(support.y, self.problem.outputs, features)
         nothing = torch.zeros_like(codes[:, 0])
         lstm = part_of(params, "lstm")
         state = self._cell.start((len(features),), features)

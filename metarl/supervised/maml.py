@@ -25,11 +25,12 @@ from torch import Tensor
 
 from metarl.inner import adapt
 
+from .closed_form import meta_gradient
 from .episodes import Episodes, Examples
 from .fast_weights import FastWeights, Part, Statistics, TaskParams, check_positive, check_steps
 from .learner import MetaGradient, MetaParams
 from .networks import Network
-from .objective import differentiate
+from .objective import differentiate_in_parts
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,15 @@ class MAML:
         return self._weights.predict(adapted, query_x)
 
     def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
-        def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
-            return self._weights.loss(self.adapt(params, episodes.support), episodes.query), {}
+        mlp = self._weights.closed_form
+        if mlp is not None:
+            gradient, loss = meta_gradient(mlp, params["theta"], episodes, self.step_size, self.steps, self.first_order)
+            return MetaGradient({"theta": gradient}, loss)
 
-        return differentiate(objective, params)
+        def loss_of(params: MetaParams, some: Episodes) -> Tensor:
+            return self._weights.loss(self.adapt(params, some.support), some.query)
+
+        return differentiate_in_parts(loss_of, params, episodes)
 
 
 def descend(

@@ -1,11 +1,12 @@
 """Memory-augmented neural network: an LSTM controller that stores what it reads in an external memory.
 
-  h_t, c_t = LSTM([f(x_t), y_tm1, r_tm1], h_tm1, c_tm1)
+  h_t, c_t = LSTM([f(x_t), y_tm1, r_tm1], h_tm1, c_tm1)      (labels delayed, as in the paper; or paired: y_t)
   keys k = tanh(W_k h_t + b_k) and gates a = W_a h_t + b_a of each head; the memory's step gives r_t
   output = W [h_t, r_t] + b
 
-A query is asked after the whole support set: the controller takes one step with [f(x), y_T, r_T], reads, and answers;
-nothing is written, so queries do not see one another. The memory is each task's own and starts empty.
+A query is asked after the whole support set: the controller takes one step with [f(x), y_T, r_T] (labels paired: 0 in
+place of y_T), reads, and answers; nothing is written, so queries do not see one another. The memory is each task's own
+and starts empty.
 Source: Santoro et al. 2016, "Meta-learning with memory-augmented neural networks", https://arxiv.org/abs/1605.06065,
 section 3 and appendix; the memory's equations are in `least_recently_used`.
 Differs: the loss is that of the queries after the whole support set, not of each element of the sequence.
@@ -27,9 +28,13 @@ from .episodes import Episodes, Examples, Problem
 from .learner import MetaGradient, MetaParams
 from .least_recently_used import MemoryState, empty_memory, read_weights, step
 from .lstm import LSTMCell, LSTMState
+from .lstm_learner import Labels
 from .naming import named, part_of
 from .objective import differentiate, mean_query_loss, refuse_steps
 from .sequence import label_codes, shuffled_support
+
+INITIAL_STRENGTH = 4.0
+"""Bias of learned strengths at the start."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class ReadSupport:
     reading: Float[Tensor, "task read"]
     """r_T, of all heads."""
     last_label: Float[Tensor, "task out"]
-    """y_T."""
+    """y_T as it is read where labels are delayed, zeros where they are paired."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,22 @@ class MemoryAugmentedNetwork:
     decay: float = 0.99
     """Of the usage weights, a step. Default: the paper's."""
     learned_strength: bool = False
-    """Heads choose how sharply they read, 1 + softplus(W_b h + b_b); else 1, as in the paper."""
+    """Heads choose how sharply they read, 1 + softplus(W_b h + b_b), about 5 at the start; else 1, as in the paper,
+    where a softmax of bare cosines over many places is nearly flat."""
+    labels: Labels = "delayed"
+    """Which label is read with an example: the one before it, as in the paper, or its own."""
+    label_scale: float = 1.0
+    """Factor on labels as they are read; see `LSTMLearner`."""
     shuffle: bool = True
     """Read support sets in random order in meta-training."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.heads <= self.places:
             raise ValueError(f"heads {self.heads} must be between 1 and the number of places, {self.places}")
+        if self.labels not in ("delayed", "paired"):
+            raise ValueError(f"unknown labels {self.labels!r}; allowed: delayed, paired")
+        if not self.label_scale > 0:
+            raise ValueError(f"label_scale is {self.label_scale}, but must be positive")
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay {self.decay} must be at least 0 and below 1")
 
@@ -92,6 +106,8 @@ class MemoryAugmentedNetwork:
         ):
             weight = (2 * torch.rand(n_in, n_out, generator=generator) - 1) / math.sqrt(n_in)
             params |= {f"{name}.weight": weight, f"{name}.bias": torch.zeros(n_out)}
+        if self.learned_strength:
+            params["heads.bias"][-self.heads :] = INITIAL_STRENGTH
         return params
 
     def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> ReadSupport:
@@ -123,18 +139,20 @@ class MemoryAugmentedNetwork:
         features: Float[Tensor, "task support feature"],
         support: Examples,
     ) -> ReadSupport:
-        codes = label_codes(support.y, self.problem.outputs, features)
+        codes = self.label_scale * label_codes(support.y, self.problem.outputs, features)
         controller = part_of(params, "controller")
         state = self._cell.start((len(features),), features)
         memory = empty_memory(len(features), self.places, self.word, self.heads, features)
         reading = features.new_zeros(len(features), self.heads * self.word)
-        label = torch.zeros_like(codes[:, 0])
+        nothing = torch.zeros_like(codes[:, 0])
         for t in range(features.shape[1]):
+            label = codes[:, t] if self.labels == "paired" else codes[:, t - 1] if t else nothing
             state = self._cell.step(controller, torch.cat((features[:, t], label, reading), dim=-1), state)
             keys, gates, strengths = self._heads(params, state.hidden)
             memory, words = step(memory, keys, gates, strengths, self.decay)
-            reading, label = words.flatten(1), codes[:, t]
-        return ReadSupport(params, context, state, memory, reading, label)
+            reading = words.flatten(1)
+        last = nothing if self.labels == "paired" else codes[:, -1]
+        return ReadSupport(params, context, state, memory, reading, last)
 
     def _answer(
         self, read: ReadSupport, features: Float[Tensor, "task query feature"]

@@ -22,7 +22,7 @@ from .fast_weights import FastWeights, Part, Statistics, TaskParams, check_posit
 from .learner import MetaGradient, MetaParams
 from .maml import descend
 from .networks import Network
-from .objective import differentiate
+from .objective import differentiate_in_parts
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class MetaSGD:
         return self._weights.predict(adapted, query_x)
 
     def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
-        def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
-            return self._weights.loss(self.adapt(params, episodes.support), episodes.query), {}
+        def loss_of(params: MetaParams, some: Episodes) -> Tensor:
+            return self._weights.loss(self.adapt(params, some.support), some.query)
 
-        return differentiate(objective, params)
+        return differentiate_in_parts(loss_of, params, episodes)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from .config import EpisodesConfig, SupervisedConfig
 from .datasets import DATASETS, DatasetName, of_problem
-from .embedding_settings import Matching, Relation, SnailSettings
+from .embedding_settings import LSTM, MANN, Matching, Relation, SnailSettings
 from .gradient_settings import (
     ANILSettings,
     FirstOrderMAMLSettings,
@@ -93,7 +93,8 @@ def _images(dataset: DatasetName, learner: LearnerName, way: int, shot: int) -> 
     metric = entry.family in ("metric", "recurrent")
     config = SupervisedConfig(
         dataset=DATASETS[dataset].settings,
-        episodes=EpisodesConfig(way=way, shot=shot),
+        # Of 20 classes 5 queries each say as much as 15 of 5 classes do.
+        episodes=EpisodesConfig(way=way, shot=shot, query=15 if way <= 10 else 5),
         # MAML has strides on Omniglot; metric and recurrent learners pool and have an ordinary batch norm.
         network=NetworkConfig(
             kind="conv4",
@@ -199,6 +200,13 @@ def _images_in_minutes(config: SupervisedConfig, learner: LearnerName) -> Superv
         config = replace(config, algo=replace(algo, sharpness=10.0))
     if isinstance(algo, Relation):
         config = replace(config, algo=replace(algo, loss="cross-entropy"))
+    if isinstance(algo, LSTM):
+        config = replace(config, algo=replace(algo, label_scale=10.0))
+    if isinstance(algo, MANN):
+        # Reads of bare cosines are nearly flat, and a label that comes a step late has to be carried there.
+        config = replace(config, algo=replace(algo, learned_strength=True, labels="paired", label_scale=10.0))
+    if family == "gradient" and config.episodes.way > 10:
+        config = replace(config, meta_batch=min(config.meta_batch, 4))
     if config.outer.schedule == "constant":
         config = replace(config, outer=replace(config.outer, schedule="cosine", final_lr=1e-5))
     return replace(config, iterations=IN_MINUTES[family], log_every=50, validate_every=250, checkpoint_every=250)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from .episodes import Episodes, Examples
+from .episodes import Episodes, tasks
 from .learner import Learner, MetaParams
 from .sampler import Sampler
 
@@ -82,6 +82,4 @@ def join_scores(parts: list[TaskScores]) -> TaskScores:
 
 def one_episode(episodes: Episodes, task: int) -> Episodes:
     """A batch of one: the task of that number."""
-    at = slice(task, task + 1)
-    support, query = episodes.support, episodes.query
-    return Episodes(Examples(support.x[at], support.y[at]), Examples(query.x[at], query.y[at]))
+    return tasks(episodes, slice(task, task + 1))

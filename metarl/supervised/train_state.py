@@ -58,6 +58,8 @@ class SupervisedState:
     """Outer updates left out because the meta-gradient was not finite."""
     wall_s: float = 0.0
     """Wall time spent in iterations so far (s)."""
+    cpu_s: float = 0.0
+    """CPU time of the process in them (s): what they cost on a machine that does other work too."""
 
     @property
     def chosen(self) -> dict[str, Tensor]:
@@ -77,6 +79,7 @@ def save_state(path: Path, state: SupervisedState) -> None:
         "kind": "supervised",
         "iteration": state.iteration,
         "wall_s": state.wall_s,
+        "cpu_s": state.cpu_s,
         "n_skipped": state.n_skipped,
         "n_summed": state.interval.n,
         "objective_sum": state.interval.objective,
@@ -107,6 +110,11 @@ def load_state(path: Path, like: Mapping[str, Tensor]) -> SupervisedState:
         )
     best = Best(content["best_iteration"], content["best_score"], _under("best/", content))
     first, second = _under("first/", content), _under("second/", content)
+    fitting = first.keys() == second.keys() == content["moment_steps"].keys()
+    if not fitting or set(best.params) not in (set(), set(params)):
+        raise ValueError(
+            f"the checkpoint {path} is damaged: its parts do not fit; restore it from a copy or train again"
+        )
     return SupervisedState(
         iteration=content["iteration"],
         params=params,
@@ -115,6 +123,7 @@ def load_state(path: Path, like: Mapping[str, Tensor]) -> SupervisedState:
         interval=Interval(content["n_summed"], content["objective_sum"], content["norm_sum"]),
         n_skipped=content["n_skipped"],
         wall_s=content["wall_s"],
+        cpu_s=content.get("cpu_s", 0.0),  # older checkpoints have none
     )
 
 

@@ -58,7 +58,7 @@ Started = Callable[[SupervisedConfig, Setup, SupervisedState, RunFolder], None]
 
 def meta_iteration(config: SupervisedConfig, setup: Setup, state: SupervisedState) -> SupervisedState:
     """One outer update; a meta-gradient that is not finite is left out and counted."""
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     it = state.iteration
     episodes = setup.train(config.meta_batch, torch_generator_for(config.seed, Purpose.TASKS, it))
     update = setup.learner.meta_gradient(state.params, episodes, it / config.iterations)
@@ -72,8 +72,8 @@ def meta_iteration(config: SupervisedConfig, setup: Setup, state: SupervisedStat
         )
     else:
         skipped, summed = skipped + 1, state.interval
-    wall_s = state.wall_s + time.perf_counter() - start
-    return SupervisedState(it + 1, params, moments, state.best, summed, skipped, wall_s)
+    wall_s, cpu_s = _spent(state, start, start_cpu)
+    return SupervisedState(it + 1, params, moments, state.best, summed, skipped, wall_s, cpu_s)
 
 
 def initial_state(config: SupervisedConfig, setup: Setup) -> SupervisedState:
@@ -88,7 +88,7 @@ def validated(config: SupervisedConfig, setup: Setup, state: SupervisedState) ->
     """
     if setup.validation is None:
         return state, math.nan, math.nan
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     generator = torch_generator_for(config.seed, Purpose.VALIDATION)
     n = config.validation_episodes
     found = score_all(setup.learner, state.params, setup.validation, n, generator, setup.steps)
@@ -98,8 +98,13 @@ def validated(config: SupervisedConfig, setup: Setup, state: SupervisedState) ->
     best = state.best
     if best is None or value > best.score:
         best = Best(state.iteration, value, state.params)
-    wall_s = state.wall_s + time.perf_counter() - start
-    return dataclasses.replace(state, best=best, wall_s=wall_s), loss, accuracy
+    wall_s, cpu_s = _spent(state, start, start_cpu)
+    return dataclasses.replace(state, best=best, wall_s=wall_s, cpu_s=cpu_s), loss, accuracy
+
+
+def _spent(state: SupervisedState, start: float, start_cpu: float) -> tuple[float, float]:
+    """Wall and CPU time of training (s), with those since a start added."""
+    return state.wall_s + time.perf_counter() - start, state.cpu_s + time.process_time() - start_cpu
 
 
 def train(

@@ -1,0 +1,109 @@
+"""Intervals, presets, and what is scored after each number of steps."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.supervised.datasets import DATASETS, ProblemName
+from metarl.supervised.episodes import Problem
+from metarl.supervised.evaluation import Summary, predictions, scores_by_step, step_numbers, summarise
+from metarl.supervised.learners import LEARNERS, steps_at_test
+from metarl.supervised.presets import PRESETS, preset
+from metarl.supervised.scoring import score_all
+from metarl.supervised.sinusoid import SinusoidSampler
+from metarl.supervised.task_source import SinusoidTasks, TaskSize
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "sinusoid": (1,),
+    "omniglot": (1, 28, 28),
+    "mini-imagenet": (3, 84, 84),
+    "folder": (3, 84, 84),
+}
+
+
+def can(learner: str, problem: ProblemName) -> bool:
+    entry = LEARNERS[learner]
+    return entry.regression if problem == "regression" else entry.classification
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_builds(dataset: str, name: str) -> None:
+    for learner in LEARNERS:
+        if not can(learner, DATASETS[dataset].problem):
+            continue
+        for way, shot in ((5, None), (5, 5), (20, 1), (20, 5)):
+            config = preset(dataset, learner, name, way, shot)
+            config.check_learner()
+            assert config.episodes.way == way or dataset == "sinusoid"
+            assert shot in (None, config.episodes.shot)
+            outputs = 1 if dataset == "sinusoid" else way
+            problem = Problem(SHAPES[dataset], outputs, dataset != "sinusoid")
+            params = config.algo.make(problem, config.network).init(torch.Generator().manual_seed(0))
+            assert all(value.isfinite().all() for value in params.values())
+
+
+def test_papers_step_sizes_are_multiplied_by_the_ways() -> None:
+    assert preset("omniglot", "maml", "paper", 5, 1).algo.step_size == pytest.approx(0.4 * 5)
+    assert preset("omniglot", "maml", "paper", 20, 1).algo.step_size == pytest.approx(0.1 * 20)
+    assert preset("mini-imagenet", "maml", "paper", 5, 5).algo.step_size == pytest.approx(0.01 * 5)
+    assert preset("sinusoid", "maml", "paper").algo.step_size == pytest.approx(0.01)
+
+
+def test_the_interval_is_196_standard_errors() -> None:
+    values = np.array([1.0, 2.0, 3.0, 6.0])
+    spread = math.sqrt(((values - 3) ** 2).sum() / 3)
+    found = summarise(values)
+    assert found == Summary(3.0, found.ci95, 2.5, 0)
+    assert found.ci95 == pytest.approx(1.96 * spread / 2)
+    blown = summarise(np.array([1.0, 2.0, math.inf, math.nan, 3.0]))
+    assert (blown.mean, blown.median, blown.n_not_finite) == (2.0, 3.0, 2)
+    assert math.isnan(summarise(np.array([1.0])).ci95)
+
+
+def test_step_numbers() -> None:
+    assert step_numbers(None) == [None]
+    assert step_numbers(0) == [0]
+    assert step_numbers(3) == [0, 1, 2, 3]
+    assert step_numbers(50) == [0, 1, 2, 3, 5, 10, 20, 50]
+
+
+def test_scores_by_step_are_those_of_each_number_alone() -> None:
+    config = preset("sinusoid", "maml")
+    sampler = SinusoidSampler(5, 7)
+    learner = config.algo.make(sampler.problem, config.network)
+    params = learner.init(torch.Generator().manual_seed(0))
+    seen: list[int] = []
+    found = scores_by_step(
+        learner,
+        params,
+        sampler,
+        25,
+        torch.Generator().manual_seed(3),
+        [0, 1, 4],
+        lambda done, total: seen.append(done),
+    )
+    assert seen == [20, 25]
+    for steps, scores in zip((0, 1, 4), found, strict=True):
+        alone = score_all(learner, params, sampler, 25, torch.Generator().manual_seed(3), steps)
+        np.testing.assert_array_equal(scores.loss, alone.loss)
+    episodes = sampler(2, torch.Generator().manual_seed(4))
+    answers = predictions(learner, params, episodes.support, episodes.query.x, [0, 4])
+    assert [answer.shape for answer in answers] == [(2, 7, 1)] * 2
+    assert steps_at_test(config.algo) == 10
+
+
+def test_an_oracle_meets_the_tasks_of_the_others() -> None:
+    size = TaskSize(1, 5, 6)
+    plain, told = (SinusoidTasks().sampler("test", size, kind) for kind in ("episodes", "truth"))
+    assert plain is not None
+    assert told is not None
+    one, other = (sampler(3, torch.Generator().manual_seed(0)) for sampler in (plain, told))
+    assert torch.equal(one.query.y, other.query.y)
+    assert torch.equal(one.support.x, other.support.x[..., :1])
+    amplitude, phase = other.query.x[..., 1:2], other.query.x[..., 2:]
+    torch.testing.assert_close(other.query.y, amplitude * torch.sin(other.query.x[..., :1] - phase))
