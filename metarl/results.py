@@ -268,9 +268,11 @@ def results_table(records: Sequence[dict[str, Any]]) -> str:
         "Return an episode on held-out tasks, mean ± 95 % interval over tasks ("
         + "; ".join(f"{n} tasks, {t} trajectories each" for n, t in sorted(counts))
         + f"); wall time of training on {sorted({r['cores'] for r in records})[0]} cores, or one of them, beside other "
-        "work, where the command says `--threads 1`. Commands:"
+        "work, where the command says `--threads 1`."
     )
-    lines += ["", "```", *(c for r in records for c in _commands(r)), "```"]
+    commands = [command for r in records for command in _commands(r)]
+    # The empty lines make Markdown of what is folded away.
+    lines += ["", "<details markdown><summary>Commands</summary>", "", "```sh", *commands, "```", "", "</details>"]
     return "\n".join(lines)
 
 

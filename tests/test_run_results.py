@@ -36,7 +36,7 @@ def test_a_page_shows_what_the_records_say(page: Path) -> None:
 
 
 def test_steps_to_most_of_the_way() -> None:
-    """Returns 0, 10, 20 ... 100, 100 ...: the average of 5 iterations comes to 90 three iterations later than they do."""
+    """Returns 0, 10, 20 ... 100, 100 ...: the average of 5 comes to 90 three iterations after they do."""
     after = [min(10.0 * i, 100.0) for i in range(30)]
     curve = [{"return_after": r, "env_steps": 100 * (i + 1), "wall_s": float(i + 1)} for i, r in enumerate(after)]
     assert steps_to_share(curve) == (1300.0, 13.0)

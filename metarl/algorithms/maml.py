@@ -4,7 +4,7 @@
   meta-gradient = d/dtheta mean_i O_i(theta_0, ..., theta_k)
 
 O_i is a task's outer objective, as a rule the query loss at theta_k; an algorithm is a choice of it and of the step
-that follows. The inner step is Finn et al. 2017, equation 1; the chain rule is `metarl.outer`'s.
+that follows. The inner step is Finn et al. 2017, section 2.2; the chain rule is `metarl.outer`'s.
 """
 
 from __future__ import annotations

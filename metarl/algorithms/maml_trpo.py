@@ -1,4 +1,4 @@
-"""MAML with a trust-region outer step (Finn et al. 2017, section 4.2 and algorithm 3; TRPO of Schulman et al. 2015).
+"""MAML with a trust-region outer step (Finn et al. 2017, section 3.2 and algorithm 3; TRPO of Schulman et al. 2015).
 
   minimise over theta   mean_i  L_i^query(theta_i'(theta)),   theta_i' = theta after k policy-gradient steps on task i
   subject to            mean_i  KL(pi_{theta_i', old} || pi_{theta_i'(theta)}) <= max_kl
