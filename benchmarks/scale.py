@@ -122,8 +122,8 @@ def table(record: dict[str, Any]) -> str:
             f"less wall time. The {record['cores']} cores had much other work (load average "
             f"{record['load_average_before']:.1f} before, {record['load_average_after']:.1f} after): wall times",
             "there are noisy, and two processes get a larger share of busy cores than one. The last column is the mean",
-            "of a row of parameters a task, with its exchange, as each curvature product takes it; most of it is waiting",
-            "here, until the other process gets a core.",
+            "of a row of parameters a task, with its exchange, as each curvature product takes it; most of it is",
+            "waiting here, until the other process gets a core.",
             "",
             "```",
             record["command"],
