@@ -26,11 +26,11 @@ import torch
 from metarl.distributed import joined, launch_of
 from metarl.files import read_json, versions, write_atomic
 from metarl.presets import preset
-from metarl.results import readme_text
 from metarl.train import CPU, first_state, iterations
 from metarl.workers import Workers, core_count
 
 RECORD, PAGE = Path("results", "scale.json"), Path("docs", "scale.md")
+BEGIN, END = "<!-- made by 'python benchmarks/scale.py docs' -->", "<!-- end of what was made -->"
 SIZES = (1, 2)
 REPEATS = 1
 CONFIG = replace(preset("half-cheetah-dir"), trajectories=5, iterations=4)
@@ -122,7 +122,8 @@ def table(record: dict[str, Any]) -> str:
             f"less wall time. The {record['cores']} cores had much other work (load average "
             f"{record['load_average_before']:.1f} before, {record['load_average_after']:.1f} after): wall times",
             "there are noisy, and two processes get a larger share of busy cores than one. The last column is the mean",
-            "of a row of parameters a task, with its exchange, as each curvature product takes it.",
+            "of a row of parameters a task, with its exchange, as each curvature product takes it; most of it is",
+            "waiting here, until the other process gets a core.",
             "",
             "```",
             record["command"],
@@ -136,7 +137,8 @@ def main(argv: Sequence[str]) -> int:
     if list(argv) == ["run"]:
         write_atomic(RECORD, json.dumps(measure(), indent=1) + "\n")
     elif list(argv) == ["docs"]:
-        write_atomic(PAGE, readme_text(PAGE.read_text(), {"scale": table(read_json(RECORD))}))
+        head, _, rest = PAGE.read_text().partition(BEGIN)
+        write_atomic(PAGE, f"{head}{BEGIN}\n{table(read_json(RECORD))}\n{END}{rest.partition(END)[2]}")
     elif list(argv) == ["part"]:
         measured = part()
         if measured is not None:

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from .group import SOLO, Group
 from .interrupts import interrupts_deferred
@@ -73,7 +74,11 @@ class Processes(Group):
         """Who tells why the processes end, once they do."""
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         try:
-            dist.init_process_group(backend, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+            store, *_ = next(iter(rendezvous("env://", self.rank, self.size, timeout=PATIENCE)))
+            # torchrun keeps its store when it restarts: without a name of their own, processes would find in it the
+            # addresses of those before them.
+            own = dist.PrefixStore(f"metarl-{launch.restarts}", store)
+            dist.init_process_group(backend, store=own, rank=self.rank, world_size=self.size, timeout=PATIENCE)
         except (RuntimeError, ValueError) as error:
             raise OSError(
                 f"process {self.rank} of {self.size} does not reach the others ({_first_line(error)}); docs/scale.md "

@@ -27,7 +27,7 @@ from metarl.plugins import import_named
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^ *```(\w*)([^\n]*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
-COMMAND = re.compile(r"^(?:\w+=\S+ |\$ |\w+=\$\()*(?:\.venv/bin/)?metarl ")
+COMMAND = re.compile(r"^(?:\w+=\S+ |\$ |\w+=\$\()*(?:torchrun .*-m |\.venv/bin/)?metarl ")
 LINK = re.compile(r"(?<!`)\]\(([^)\s]+)\)")
 NAME = re.compile(r"`(metarl(?:\.\w+)+)`|^::: (metarl[\w.]*)$", re.MULTILINE)
 SHELL = ("", "sh", "bash", "console")
