@@ -126,6 +126,7 @@ def _guided(env_name: str, protocol: ProtocolName) -> TrainConfig:
     every task. The goals serve training alone; adaptation never sees them.
     """
     config = _default(env_name, protocol)
+    assert isinstance(config.algo, MAMLTRPO)
     oracle = EnvConfig(name=env_name, protocol=protocol, oracle=True)
     like = baseline_preset("oracle", oracle).policy
     goal_dim, scale = config.env.make().spec.goal_dim, CONTEXT_SCALES.get(env_name, CONTEXT_SCALE)

@@ -50,8 +50,8 @@ class Rollout:
 
     def to(self, device: torch.device) -> Rollout:
         """The same on a device."""
-        moved = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return Rollout(**{name: x.to(device) if isinstance(x, Tensor) else x for name, x in moved.items()})
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return dataclasses.replace(self, **{name: x.to(device) for name, x in values.items() if isinstance(x, Tensor)})
 
 
 class Collector:

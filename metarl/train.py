@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,7 +191,7 @@ def mean_std(policy: GaussianPolicy, meta: MetaParams, obs_dim: int) -> float:
 
 def iterations(
     config: TrainConfig, family: TaskFamily, state: TrainState, workers: Workers
-) -> Iterator[tuple[TrainState, IterationRecord]]:
+) -> Generator[tuple[TrainState, IterationRecord], None, None]:
     """Outer updates up to the run's total, in which every process of the group takes part."""
     policy = config.policy.make(family, state.normaliser)
     with closing(make_collector(config, family, policy, workers)) as collector:
