@@ -10,6 +10,7 @@ ARGS ?=
 # pytest's own, as a debugger needs it. Each starts with its share of the files and takes over others' when it is done.
 JOBS ?= auto
 DIST ?= dist
+SITE ?= site
 
 SHELL := /bin/sh
 BIN := $(VENV)/bin
@@ -18,7 +19,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 LINKS := metarl/envs metarl/policies metarl/videos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test lint format links wheel clean distclean
+.PHONY: help demo install test lint format docs links wheel clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +41,10 @@ format: $(VENV)/.installed-dev ## Repair style and formatting where it can be do
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.installed-docs links ## Build the documentation site into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir $(SITE)
+	@echo "site: $(SITE)/index.html"
+
 links: $(LINKS) ## Link metarl/envs to envs and so on, for type checkers and editors
 
 $(LINKS): metarl/%:
@@ -51,7 +56,7 @@ wheel: $(VENV)/.installed ## Build dist/metarl-*.whl
 	@rm -rf build
 
 clean: ## Remove build output and caches; keeps .venv, runs and videos
-	rm -rf build dist metarl.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site metarl.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f $(LINKS) MUJOCO_LOG.TXT
 	find metarl envs policies videos tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -74,6 +79,11 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
 	@echo "installing metarl and its development tools into $(VENV) (about 1.5 GB)"
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "installing metarl and what builds its documentation into $(VENV) (about 1.4 GB)"
+	$(INSTALL) --editable '.[docs]'
+	@touch $@ $(VENV)/.installed
 
 # A candidate is suitable if it is new enough and can make an environment with pip in it; Debian and Ubuntu ship
 # Python without ensurepip. An environment that exists already is kept if it has a suitable Python and pip.

@@ -25,7 +25,7 @@ from metarl.files import read_json, versions, write_atomic
 RESULTS, PAGE, FIGURE = Path("results"), Path("docs", "faults.md"), Path("docs", "memory.png")
 BEGIN, END = "<!-- memory: made by 'python benchmarks/memory.py docs' -->", "<!-- end of memory -->"
 EVERY_S = 5.0
-STARTED_IN_S = 60.0
+STARTED_IN_S = 300.0
 """How soon the process must have made its run folder (s)."""
 
 

@@ -7,6 +7,7 @@ in the user's code; 'metarl check' says more.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def call(family: Family, method: str, *arguments: Any, through: str = "") -> Any
         return getattr(family, through or method)(*arguments)
     except Exception as error:
         said = f"{family.name}: {method} raised {type(error).__name__}: {error}"
-        raise ValueError(f"{said} ({place(error).rstrip(': ')}); correct the line named") from error
+        where = place(error).rstrip(": ")
+        raise ValueError(f"{said} ({where}); correct the line named" if where else said) from error
 
 
 def numbers(family: Family, method: str, value: Any, shape: tuple[int, ...], part: str = "") -> np.ndarray:
@@ -100,11 +102,13 @@ def numbers(family: Family, method: str, value: Any, shape: tuple[int, ...], par
 
 
 def place(error: BaseException) -> str:
-    """Where in a file other than ours an exception came from: "my_module.py, line 3: "."""
+    """Where in a file that is not installed an exception came from: "my_module.py, line 3: "."""
+    ours, library = Path(__file__).parent, Path(os.__file__).parent
     trace, found = error.__traceback__, ""
     while trace is not None:
         file = Path(trace.tb_frame.f_code.co_filename)
-        if file.parent != Path(__file__).parent and file.suffix == ".py" and "site-packages" not in file.parts:
+        installed = library in file.parents or "site-packages" in file.parts
+        if file.parent != ours and file.suffix == ".py" and not installed:
             found = f"{file.name}, line {trace.tb_lineno}: "
         trace = trace.tb_next
     return found

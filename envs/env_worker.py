@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ class SharedRows:
 
 def run_worker(connection: Connection, family: GymnasiumFamily, shared: SharedRows, first: int, last: int) -> None:
     """Serve rows first to last until the pipe closes. Answers None, or a text and traceback for what went wrong."""
-    rows = _Rows(family, shared, first, last)
+    rows = Rows(family, {name: view[first:last] for name, view in shared.views().items()}, family.make_env)
     try:
         if hasattr(signal, "pthread_sigmask"):  # the parent blocked it until this could be handled
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -64,14 +65,21 @@ def run_worker(connection: Connection, family: GymnasiumFamily, shared: SharedRo
         rows.close()
 
 
-class _Rows:
-    """The environments of some rows."""
+class Rows:
+    """The environments of some rows.
 
-    def __init__(self, family: GymnasiumFamily, shared: SharedRows, first: int, last: int) -> None:
-        self._family = family
-        self._row = {name: view[first:last] for name, view in shared.views().items()}
-        n = last - first
-        self._envs: list[gymnasium.Env | None] = [None] * n
+    arrays: by name, as `SharedRows.views` gives them; goal, action and active are read, the others written.
+    make_env: a task's environment.
+    """
+
+    def __init__(
+        self,
+        family: GymnasiumFamily,
+        arrays: dict[str, np.ndarray],
+        make_env: Callable[[np.ndarray], gymnasium.Env],
+    ) -> None:
+        self._family, self._row, self._make_env = family, arrays, make_env
+        self._envs: list[gymnasium.Env | None] = [None] * len(arrays["goal"])
         self._goals = np.full_like(self._row["goal"], np.nan)
         space = family.action_space
         self._low, self._high = space.low.astype(np.float64).ravel(), space.high.astype(np.float64).ravel()
@@ -103,6 +111,11 @@ class _Rows:
             self._row["terminated"][i] = terminated or truncated or diverged
             self._row["diverged"][i] = diverged
 
+    def pictures(self) -> list[Any]:
+        """What each environment's `render` returns."""
+        self.doing = "render"
+        return [None if env is None else env.render() for env in self._envs]
+
     def close(self) -> None:
         """Close every environment; one that fails to is left."""
         for env in self._envs:
@@ -119,7 +132,7 @@ class _Rows:
             env = None
         if env is None:
             self.doing = "make_env"
-            env = self._envs[i] = self._family.make_env(goal)
+            env = self._envs[i] = self._make_env(goal)
         if self._family.reuses_envs:
             self.doing = "set_task"
             self._family.set_task(env, goal)

@@ -18,11 +18,13 @@ alone: see `own_tasks`.
 The observation is flattened to float64 and is what the policy sees: where it holds the goal (as in goal-conditioned
 robotics environments), override `observe` and leave the goal out, or there is nothing to learn to adapt to. Actions in
 [-1, 1] are scaled to the action space's bounds. A truncation (time limit) before `horizon` ends the episode.
+For `metarl record`, let `make_env(self, task, render_mode=None)` pass the mode on to `gymnasium.make`.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -67,8 +69,27 @@ class GymnasiumFamily(TaskFamily):
     # -- to be provided by a family ---------------------------------------------------------------------------------
 
     def make_env(self, task: Float[np.ndarray, " goal"]) -> gymnasium.Env:
-        """An environment of a task; called in worker processes, and in the main one to learn its sizes."""
+        """An environment of a task; called in worker processes, and in the main one to learn its sizes.
+
+        To be filmed it also takes `render_mode=None` and passes it to `gymnasium.make`.
+        """
         raise NotImplementedError(f"{type(self).__name__}.make_env is missing: return a gymnasium.Env")
+
+    def filmed_env(self, task: Float[np.ndarray, " goal"]) -> gymnasium.Env:
+        """An environment of a task whose `render` returns pictures: `make_env(task, render_mode="rgb_array")`.
+
+        ValueError, with what to change, if `make_env` has no parameter `render_mode` or does not pass it on.
+        """
+        make_env: Any = self.make_env
+        films = "render_mode" in inspect.signature(make_env).parameters
+        env = make_env(task, render_mode="rgb_array") if films else make_env(task)
+        if env.render_mode == "rgb_array":
+            return env
+        env.close()
+        raise ValueError(
+            f"{self.name} cannot be filmed: its environment's render_mode is {env.render_mode!r}, not 'rgb_array'; let "
+            f"{type(self).__name__}.make_env(self, task, render_mode=None) pass render_mode on to gymnasium.make"
+        )
 
     def set_task(self, env: gymnasium.Env, task: Float[np.ndarray, " goal"]) -> None:
         """Change the task of an environment, before its next reset. Without it each new task gets a new environment."""

@@ -4,6 +4,7 @@
     metarl train examples/heavy_pendulum.py:HeavyPendulum --iterations 20
     python examples/heavy_pendulum.py
 
+`metarl record` films them with Gymnasium's own pictures: pip install 'gymnasium[classic-control]'.
 `HeavyPendulum` changes the task of an environment that exists, `PendulumGravity` makes one for each task.
 """
 
@@ -21,8 +22,8 @@ class HeavyPendulum(GymnasiumFamily):
     title = "Pendulum-v1 of unknown mass and length"
     tasks = uniform_box([("mass (kg)", 0.5, 1.5), ("length (m)", 0.5, 1.5)])
 
-    def make_env(self, task: np.ndarray) -> gymnasium.Env:
-        return gymnasium.make("Pendulum-v1")
+    def make_env(self, task: np.ndarray, render_mode: str | None = None) -> gymnasium.Env:
+        return gymnasium.make("Pendulum-v1", render_mode=render_mode)
 
     def set_task(self, env: gymnasium.Env, task: np.ndarray) -> None:
         env.unwrapped.m, env.unwrapped.l = float(task[0]), float(task[1])
@@ -36,8 +37,8 @@ class PendulumGravity(GymnasiumFamily):
     title = "Pendulum-v1 in unknown gravity"
     tasks = uniform_box([("gravity (m/s^2)", 5.0, 15.0)])
 
-    def make_env(self, task: np.ndarray) -> gymnasium.Env:
-        return gymnasium.make("Pendulum-v1", g=float(task[0]))
+    def make_env(self, task: np.ndarray, render_mode: str | None = None) -> gymnasium.Env:
+        return gymnasium.make("Pendulum-v1", g=float(task[0]), render_mode=render_mode)
 
 
 if __name__ == "__main__":  # the worker processes import this file too

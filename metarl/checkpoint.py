@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,36 @@ class TrainState:
     optimiser: OptimiserState = None
     """Moments of the outer optimiser; None before the first update and for algorithms without one."""
 
+    def to(self, device: torch.device) -> TrainState:
+        """The same with its tensors on a device."""
+        meta = MetaParams(self.meta.theta.to(device), self.meta.step_size.to(device))
+        moments = self.optimiser
+        if moments is not None:
+            moments = AdamState(moments.first.to(device), moments.second.to(device), moments.n_steps)
+        return replace(self, meta=meta, optimiser=moments)
+
 
 def save_checkpoint(path: Path, state: TrainState, env_name: str, protocol: str) -> None:
     """Write a checkpoint; the file at path is the old one or the whole new one at any moment. OSError if it cannot."""
+    content = {"format": FORMAT, "env": env_name, "protocol": protocol, **_content(state)}
+    write_checkpoint(path, content, _parts(content))
+
+
+def state_to_bytes(state: TrainState) -> bytes:
+    """A state for another process."""
+    buffer = io.BytesIO()
+    torch.save(_content(state), buffer)
+    return buffer.getvalue()
+
+
+def state_from_bytes(data: bytes) -> TrainState:
+    """The state that `state_to_bytes` wrote, on the CPU."""
+    return _state(torch.load(io.BytesIO(data), weights_only=True))
+
+
+def _content(state: TrainState) -> dict[str, Any]:
+    state = state.to(torch.device("cpu"))
     content = {
-        "format": FORMAT,
-        "env": env_name,
-        "protocol": protocol,
         "iteration": state.iteration,
         "env_steps": state.env_steps,
         "wall_s": state.wall_s,
@@ -55,7 +79,7 @@ def save_checkpoint(path: Path, state: TrainState, env_name: str, protocol: str)
     if state.optimiser is not None:
         content["adam_first"], content["adam_second"] = state.optimiser.first, state.optimiser.second
         content["adam_steps"] = state.optimiser.n_steps
-    write_checkpoint(path, content, _parts(content))
+    return content
 
 
 def load_checkpoint(path: Path, env_name: str, protocol: str, n_params: int) -> TrainState:
@@ -71,14 +95,19 @@ def load_checkpoint(path: Path, env_name: str, protocol: str, n_params: int) -> 
             f"the checkpoint {path} is of {found[0]} ({found[1]}), not of {env_name} ({protocol}); "
             "it does not belong to this run"
         )
-    theta, step_size, mean, std = (content[name] for name in _TENSORS)
+    theta, step_size = content["theta"], content["step_size"]
     if theta.shape != (n_params,) or step_size.shape not in ((), theta.shape):
         raise ValueError(
             f"the checkpoint {path} holds {theta.numel()} policy parameters, this run's policy has {n_params}"
         )
+    return _state(content)
+
+
+def _state(content: dict[str, Any]) -> TrainState:
+    mean, std = content["obs_mean"], content["obs_std"]
     return TrainState(
         iteration=content["iteration"],
-        meta=MetaParams(theta, step_size),
+        meta=MetaParams(content["theta"], content["step_size"]),
         env_steps=content["env_steps"],
         wall_s=content["wall_s"],
         normaliser=normaliser_from_tensors(mean, std) if len(mean) else None,

@@ -101,7 +101,8 @@ def _run(arguments: list[str]) -> int:
     # Where it may keep its font cache is no concern of our users.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     rest = arguments[1:]
-    if any(token.startswith("--import") or ":" in token for token in rest):
+    # Training imports them itself, once it can tell the other processes of an error.
+    if name != "train" and any(token.startswith("--import") or ":" in token for token in rest):
         from metarl.plugins import import_named
 
         rest = import_named(name, rest)

@@ -68,5 +68,6 @@ class EventFile:
             while left:
                 left = left[self._file.write(left) :]
         except OSError:
-            self._file.truncate(start)  # part of a record would hide what comes after it
+            self._file.seek(start)
+            self._file.truncate()  # part of a record would hide what comes after it
             raise

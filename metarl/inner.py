@@ -4,7 +4,7 @@ theta_0 = theta;  theta_j, state_j = step(theta_{j-1}, signal_j(theta_{j-1}), st
 
 Gradient descent is the step theta_j = theta_{j-1} - alpha_j * grad L_j(theta_{j-1}), where alpha is a number or one per
 parameter (Li et al. 2017); a learned optimizer is another `Update`, with memory in its state.
-Source: Finn et al. 2017, equation 1, repeated k times.
+Source: Finn et al. 2017, section 2.2, repeated k times.
 """
 
 from __future__ import annotations

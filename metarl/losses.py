@@ -88,7 +88,7 @@ def task_batches(
         all_valid = bool(valid.all())
 
         def flat(x: Tensor) -> Tensor:
-            return (x.flatten(0, 1) if all_valid else x[valid]).to(dtype)
+            return aligned((x.flatten(0, 1) if all_valid else x[valid]).to(dtype))
 
         mean, action, log_std = flat(rollout.mean[i]), flat(rollout.action[i]), rollout.log_std[i].to(dtype)
         n = len(action)
@@ -99,11 +99,20 @@ def task_batches(
             log_prob_old=gaussian_log_prob(action, mean, log_std),
             mean_old=mean,
             log_std_old=log_std,
-            row_weight=torch.full((n,), 1.0 / n, dtype=dtype),
+            row_weight=torch.full((n,), 1.0 / n, dtype=dtype, device=action.device),
             mean_return=rollout.episode_return[i].mean().to(dtype),
         )
 
     return workers.map(batch, range(len(reward)))
+
+
+def aligned(x: Tensor) -> Tensor:
+    """x, copied if it does not start at a multiple of 64 bytes, as a row of a larger tensor may not.
+
+    The last bit of a matrix product depends on it: without, that of a task would on the tasks before it, and with them
+    on how many processes there are.
+    """
+    return x.clone() if x.data_ptr() % 64 else x
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ With H_j the Hessian of the inner loss j at theta_{j-1} and g_j its gradient the
 
 `push_forward` applies this to a direction and `pull_back` its transpose to a gradient; together they give the
 meta-gradient and the Gauss-Newton Fisher product J^T F J v of MAML-TRPO. First order drops every H_j.
-Source: Finn et al. 2017, equation 4 and section 4.2 (one step); the chain rule for more.
+Source: Finn et al. 2017, the gradient in equation 1 (one step); the chain rule for more.
 """
 
 from __future__ import annotations

@@ -22,8 +22,10 @@ import numpy as np
 import torch
 
 from .algorithms.registry import DEFAULT_ALGORITHM, algorithm_name
+from .baselines import RECORD as BASELINE_RECORD
 from .config import TrainConfig
 from .evaluate import adaptation_path
+from .learning_table import learning_table
 from .metrics import read_metrics
 from .presets import PRESETS, preset
 from .runs import open_run, read_json, versions, write_atomic
@@ -74,6 +76,7 @@ def result_record(run_path: Path) -> dict[str, Any]:
         "iterations": evaluation["iterations"],
         "env_steps": evaluation["env_steps"],
         "wall_s": evaluation["train_wall_s"],
+        **_start(config),
         "cores": core_count(),
         "machine": platform.machine(),
         "versions": made["versions"],
@@ -92,6 +95,15 @@ def result_record(run_path: Path) -> dict[str, Any]:
         },
         **_comparison(evaluation),
     }
+
+
+def _start(config: TrainConfig) -> dict[str, Any]:
+    """What it took to make the baseline that a run started from; empty for one that started from nothing."""
+    made = Path(config.init) / BASELINE_RECORD
+    if not config.init or not made.is_file():
+        return {}
+    record = read_json(made)
+    return {"start": {key: record[key] for key in ("command", "seed", "env_steps", "wall_s")}}
 
 
 def _comparison(evaluation: dict[str, Any]) -> dict[str, Any]:
@@ -243,8 +255,8 @@ def results_table(records: Sequence[dict[str, Any]]) -> str:
         cells = [r["env"], r["algorithm"], r["protocol"], str(r["seed"]), *_held_out_cells(r["heldout"]), paper]
         cells += [
             *(_oracle_cells(r) if compared else ()),
-            f"{r['env_steps'] / 1e6:.1f} M",
-            f"{r['wall_s'] / 60:.1f} min",
+            f"{_whole(r, 'env_steps') / 1e6:.1f} M",
+            f"{_whole(r, 'wall_s') / 60:.1f} min",
         ]
         lines.append(_row(cells))
         for name, group in r["heldout"]["groups"].items():
@@ -256,10 +268,23 @@ def results_table(records: Sequence[dict[str, Any]]) -> str:
         "Return an episode on held-out tasks, mean ± 95 % interval over tasks ("
         + "; ".join(f"{n} tasks, {t} trajectories each" for n, t in sorted(counts))
         + f"); wall time of training on {sorted({r['cores'] for r in records})[0]} cores, or one of them, beside other "
-        "work, where the command says `--threads 1`. Commands:"
+        "work, where the command says `--threads 1`."
     )
-    lines += ["", "```", *(f"{c}" for r in records for c in (r["command"], r["evaluate_command"])), "```"]
+    commands = [command for r in records for command in _commands(r)]
+    # The empty lines make Markdown of what is folded away.
+    lines += ["", "<details markdown><summary>Commands</summary>", "", "```sh", *commands, "```", "", "</details>"]
     return "\n".join(lines)
+
+
+def _whole(record: dict[str, Any], key: str) -> float:
+    """Of a run and of the baseline that it started from."""
+    return float(record[key] + record.get("start", {}).get(key, 0))
+
+
+def _commands(record: dict[str, Any]) -> list[str]:
+    """The command lines that lead to a record."""
+    start = [record["start"]["command"]] if "start" in record else []
+    return [*start, record["command"], record["evaluate_command"]]
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -333,6 +358,20 @@ def fewshot_blocks(folder: Path = RESULTS) -> dict[str, str]:
     }
 
 
+def learning_blocks(folder: Path = RESULTS) -> dict[str, str]:
+    """The generated block of docs/learning.md from the records in a folder."""
+    records = [read_json(path) for path in sorted(folder.glob("*-seed*.json"))]
+    return {"learning": learning_table(records, PAPER_MAML)}
+
+
+PAGES = {
+    Path("README.md"): readme_blocks,
+    Path("docs/fewshot.md"): fewshot_blocks,
+    Path("docs/learning.md"): learning_blocks,
+}
+"""What has generated blocks."""
+
+
 def supervised_records(folder: Path) -> list[dict[str, Any]]:
     """All records of supervised learning."""
     return [read_json(path) for path in sorted((folder / SUPERVISED).glob("*.json"))]
@@ -364,8 +403,8 @@ def main(argv: Sequence[str]) -> int:
         print(speed_table(record))
         return 0
     if list(argv) == ["readme"]:
-        for path, blocks in ((Path("README.md"), readme_blocks()), (Path("docs/fewshot.md"), fewshot_blocks())):
-            write_atomic(path, readme_text(path.read_text(), blocks, path.name))
+        for path, blocks in PAGES.items():
+            write_atomic(path, readme_text(path.read_text(), blocks(), path.name))
         return 0
     print(__doc__, file=sys.stderr)
     return 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 
@@ -47,6 +48,11 @@ class Rollout:
         """Environment steps taken."""
         return int(self.valid.sum())
 
+    def to(self, device: torch.device) -> Rollout:
+        """The same on a device."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return dataclasses.replace(self, **{name: x.to(device) for name, x in values.items() if isinstance(x, Tensor)})
+
 
 class Collector:
     """Owns the simulators: each worker thread steps its own share of the tasks and evaluates their policies.
@@ -81,7 +87,8 @@ class Collector:
     ) -> Rollout:
         """One episode per task and environment under params; deterministic acts by the mean.
 
-        Task i draws its initial states and action noise from child i of the seed.
+        Task i, counted among those of all processes, draws its initial states and action noise from child i of the
+        seed. params are on the CPU.
         """
         if len(tasks) != self.n_tasks or len(params) != self.n_tasks:
             raise ValueError(f"got {len(tasks)} tasks and {len(params)} parameter rows for {self.n_tasks} tasks")
@@ -99,7 +106,7 @@ class Collector:
             terminated=np.zeros(shape[:2], bool),
         )
         std = log_std.exp().numpy() * (0.0 if deterministic else 1.0)
-        seeds = children(seed, self.n_tasks)
+        seeds = children(seed, self.n_tasks, self.workers.group.first_task)
         diverged_before = sum(simulator.n_diverged for simulator in self._simulators)
 
         def run(i: int) -> None:
@@ -129,9 +136,10 @@ class Collector:
         finite = np.isfinite(reward)
         if not finite.all():
             task, env, t = (int(i) for i in np.argwhere(~finite)[0])
+            number = self.workers.group.first_task + task
             raise ValueError(
-                f"{self.family.name} returned a reward of {reward[task, env, t]} (task {task}, environment {env}, step "
-                f"{t}); correct the family's reward"
+                f"{self.family.name} returned a reward of {reward[task, env, t]} (task {number}, environment {env}, "
+                f"step {t}); correct the family's reward"
             )
 
     def _collect_shard(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from .config import TrainConfig, config_from_dict, config_to_dict
@@ -14,6 +15,7 @@ __all__ = [
     "create_run",
     "exclusive",
     "finite",
+    "holds_run_of",
     "json_text",
     "open_run",
     "read_json",
@@ -37,6 +39,15 @@ def open_run(path: Path) -> tuple[RunFolder, TrainConfig]:
             "reinforcement learning"
         )
     return run, config_from_dict(TrainConfig(), data, str(run.config))
+
+
+def holds_run_of(path: Path, config: TrainConfig) -> bool:
+    """Whether a folder has a run with these settings, started by nobody knows whom."""
+    try:
+        _, found = open_run(path)
+    except (OSError, ValueError):
+        return False
+    return replace(found, init_sha256=config.init_sha256) == config
 
 
 def record_resumption(run: RunFolder, config: TrainConfig, command: str, iteration: int) -> None:

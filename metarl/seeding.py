@@ -43,8 +43,9 @@ def torch_generator_for(seed: int, purpose: Purpose, *index: int) -> torch.Gener
     return torch.Generator().manual_seed(int(seed_for(seed, purpose, *index).generate_state(1, np.uint64)[0] >> 1))
 
 
-def children(seed: np.random.SeedSequence, n: int) -> list[np.random.SeedSequence]:
-    """The first n children of a seed; the same ones each time, where `spawn` goes on counting inside the seed."""
+def children(seed: np.random.SeedSequence, n: int, first: int = 0) -> list[np.random.SeedSequence]:
+    """n children of a seed from the first on; the same ones each time, where `spawn` goes on counting in the seed."""
     return [
-        np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i), pool_size=seed.pool_size) for i in range(n)
+        np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i), pool_size=seed.pool_size)
+        for i in range(first, first + n)
     ]

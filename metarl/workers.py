@@ -1,4 +1,7 @@
-"""Threads over tasks. Tasks are independent, and both MuJoCo and torch release the GIL, so threads are enough."""
+"""Threads over tasks. Tasks are independent, and both MuJoCo and torch release the GIL, so threads are enough.
+
+More cores than one process's threads can use, or more machines, are a group of processes: `metarl.group`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+
+from .group import SOLO, Group
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,15 +38,18 @@ def one_torch_thread() -> Iterator[None]:
 class Workers:
     """A thread pool that maps a function over tasks. Results come in order, whatever the number of threads.
 
-    n_threads: 0 for one per core; 1 runs everything in the calling thread.
+    n_threads: 0 for one per core, or a share of the cores if several processes are on this machine; 1 runs everything
+    in the calling thread. group: the processes among which the tasks are divided; these threads have this one's.
     When the caller is interrupted (Ctrl-C) or an item fails, `stopping` is set and the map waits for its threads, so
     that none goes on in the background: a function that runs for seconds calls `check` now and then.
     """
 
-    def __init__(self, n_threads: int = 0) -> None:
+    def __init__(self, n_threads: int = 0, group: Group = SOLO) -> None:
         if n_threads < 0:
             raise ValueError(f"n_threads={n_threads} must be at least 0 (0: one per core)")
-        self.n_threads = n_threads or core_count()
+        self.asked = n_threads
+        self.n_threads = n_threads or max(1, core_count() // group.local_size)
+        self.group = group
         self.stopping = False
         self._pool: ThreadPoolExecutor | None = None
 

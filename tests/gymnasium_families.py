@@ -47,6 +47,45 @@ class LineFamily(GymnasiumFamily):
         return Line(float(task[0]))
 
 
+class Painted(Line):
+    """The same with pictures of its own: a white column where the point is, on a dark ground."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+
+    def __init__(self, goal: float = 0.0, render_mode: str | None = None, picture: object = None) -> None:
+        super().__init__(goal)
+        self.render_mode, self.picture = render_mode, picture
+
+    def render(self) -> object:
+        if self.picture is not None:
+            return self.picture
+        image = np.full((30, 60, 3), 40, dtype=np.uint8)
+        column = int(np.clip(30 + 20 * self.x, 0, 56))
+        image[:, column : column + 4] = 255
+        return image
+
+
+class PaintedFamily(LineFamily):
+    name = "test-painted"
+
+    def make_env(self, task: np.ndarray, render_mode: str | None = None) -> gymnasium.Env:
+        return Painted(float(task[0]), render_mode)
+
+
+class PoleFamily(GymnasiumFamily):
+    """Gymnasium's own InvertedPendulum-v5 (MuJoCo) in another gravity."""
+
+    name, title = "test-pole", "a pole to be balanced in unknown gravity"
+    tasks = uniform_box([("gravity (m/s^2)", 5.0, 15.0)])
+    horizon = 6
+
+    def make_env(self, task: np.ndarray, render_mode: str | None = None) -> gymnasium.Env:
+        return gymnasium.make("InvertedPendulum-v5", render_mode=render_mode, width=96, height=64)
+
+    def set_task(self, env: gymnasium.Env, task: np.ndarray) -> None:
+        env.unwrapped.model.opt.gravity[2] = -task[0]
+
+
 class NoReward(LineFamily):
     """Rewards that are not numbers."""
 

@@ -83,21 +83,27 @@ def test_the_point_has_no_physics_to_compare_with(capsys: pytest.CaptureFixture[
     assert "no MuJoCo physics" in fails(capsys, "bench", "rollout", "--env", "point-nav", "--json")
 
 
+def small_demo(env: str, name: str) -> TrainConfig:
+    """The demo preset, made small."""
+    assert (env, name) == ("half-cheetah-dir", "demo")
+    config = preset(env, name)
+    return replace(config, env=replace(config.env, horizon=10), meta_batch=4, trajectories=2)
+
+
 def test_the_demo_trains_evaluates_and_films(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole command, with a small preset."""
-
-    def small(env: str, name: str) -> TrainConfig:
-        assert (env, name) == ("half-cheetah-dir", "demo")
-        config = preset(env, name)
-        return replace(config, env=replace(config.env, horizon=10), meta_batch=4, trajectories=2)
-
-    monkeypatch.setattr(demo_command, "preset", small)
+    """The whole command, with a small preset; as JSON, from which comes what it says without."""
+    monkeypatch.setattr(demo_command, "preset", small_demo)
     monkeypatch.chdir(tmp_path)
-    code, out, err = call(capsys, "demo", "--iterations", "1", "--tasks", "4", "--trajectories", "2", "--threads", "2")
+    small = ("--iterations", "1", "--tasks", "4", "--trajectories", "2", "--threads", "2")
+    code, printed, err = call(capsys, "demo", *small, "--json")
     assert (code, err) == (0, "")
     run = Path("runs/demo")
+    made = json.loads(printed)
+    assert made["evaluation"] == json.loads((run / "evaluation.json").read_text())
+    assert len(made["videos"]) == 4
+    out = demo_command.summary(made)
     for place in ("evaluation.json", "evaluation.png", "videos/forward.mp4", "videos/backward.gif"):
         assert str(run / place) in out
         assert (run / place).stat().st_size > 0

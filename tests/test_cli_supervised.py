@@ -41,7 +41,7 @@ def test_every_learner_trains_and_is_evaluated_on_images(
 ) -> None:
     entry = LEARNERS[learner]
     run = train_images(tmp_path / "run", class_folders(tmp_path / "images"), learner, *SMALL.get(learner, ()))
-    code, out, err = call(capsys, "fewshot", "evaluate", run, "--episodes", 4, "--json")
+    code, out, err = call(capsys, "fewshot", "evaluate", run, "--episodes", 4, "--json", "--no-pictures")
     assert (code, err) == (0, "")
     result = json.loads(out)
     assert result == json.loads((run / "evaluation.json").read_text())
@@ -54,7 +54,9 @@ def test_every_learner_trains_and_is_evaluated_on_images(
     after = torch.load(run / "checkpoint.pt", weights_only=True)
     assert any(not torch.equal(after[f"param/{name}"], value) for name, value in before.items()) == entry.trains
     if entry.any_way:
-        assert call(capsys, "fewshot", "evaluate", run, "--episodes", 2, "--way", 4, "--query", 1)[0] == 0
+        assert (
+            call(capsys, "fewshot", "evaluate", run, "--episodes", 2, "--way", 4, "--query", 1, "--no-pictures")[0] == 0
+        )
         assert (run / "evaluation-4way-1shot.json").is_file()
     else:
         assert "was trained for 3 ways, not 4" in fails(capsys, "fewshot", "evaluate", run, "--way", 4)
@@ -65,7 +67,7 @@ def test_every_learner_trains_and_is_evaluated_on_functions(
     learner: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train_waves(tmp_path / "run", learner, *SMALL.get(learner, ()))
-    code, out, err = call(capsys, "regression", "evaluate", run, "--episodes", 4, "--shot", 3)
+    code, out, err = call(capsys, "regression", "evaluate", run, "--episodes", 4, "--shot", 3, "--no-pictures")
     assert (code, err) == (0, "")
     assert "mean squared error on 4 test tasks, 3-shot" in out
     result = json.loads((run / "evaluation-3shot.json").read_text())
@@ -77,17 +79,17 @@ def test_baselines_meet_the_same_tasks(tmp_path: Path, capsys: pytest.CaptureFix
     run = train_waves(tmp_path / "maml")
     oracle = train_waves(tmp_path / "oracle", "oracle")
     assert "no run of an oracle" in fails(capsys, "regression", "evaluate", run, "--oracle", run)
-    call(capsys, "regression", "evaluate", run, "--episodes", 4, "--baselines", "--oracle", oracle)
+    call(capsys, "regression", "evaluate", run, "--episodes", 4, "--baselines", "--oracle", oracle, "--no-pictures")
     beside = json.loads((run / "evaluation.json").read_text())["baselines"]
     assert {name: entry["steps"] for name, entry in beside.items()} == {
         "nearest-neighbour": [None],
         "scratch": [100],
         "oracle": [0],
     }
-    call(capsys, "regression", "evaluate", oracle, "--episodes", 4)
+    call(capsys, "regression", "evaluate", oracle, "--episodes", 4, "--no-pictures")
     assert json.loads((oracle / "evaluation.json").read_text())["loss"] == beside["oracle"]["loss"]
     neighbour = train_waves(tmp_path / "neighbour", "nearest-neighbour")
-    call(capsys, "regression", "evaluate", neighbour, "--episodes", 4)
+    call(capsys, "regression", "evaluate", neighbour, "--episodes", 4, "--no-pictures")
     assert json.loads((neighbour / "evaluation.json").read_text())["loss"] == beside["nearest-neighbour"]["loss"]
 
 
@@ -95,14 +97,14 @@ def test_batch_norm_is_reported_each_way_where_they_differ(tmp_path: Path, capsy
     data = class_folders(tmp_path / "images")
     for learner, own, other in (("maml", "transductive", "inductive"), ("maml++", "transductive", "running")):
         run = train_images(tmp_path / learner, data, learner)
-        out = call(capsys, "fewshot", "evaluate", run, "--episodes", 4)[1]
+        out = call(capsys, "fewshot", "evaluate", run, "--episodes", 4, "--no-pictures")[1]
         assert f"{learner}, {own}" in out
         assert f"{learner}, {other}" in out
         result = json.loads((run / "evaluation.json").read_text())
         assert (result["statistics"], list(result["other_statistics"])) == (own, [other])
         assert result["other_statistics"][other]["loss"] != result["loss"]
     run = train_images(tmp_path / "inductive", data, "maml", "--algo.statistics", "inductive")
-    call(capsys, "fewshot", "evaluate", run, "--episodes", 4)
+    call(capsys, "fewshot", "evaluate", run, "--episodes", 4, "--no-pictures")
     result = json.loads((run / "evaluation.json").read_text())
     assert (result["statistics"], list(result["other_statistics"])) == ("inductive", ["transductive"])
 

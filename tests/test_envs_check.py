@@ -83,7 +83,8 @@ BROKEN = {
         {"reward": lambda self, q, s, a, g: s.qpos[:, 0] * np.nan}, "observe reward done", "reward returned a number"),
     "done floats": ({"done": lambda self, s, g: np.zeros(len(g))}, "observe reward done", "done returned float64"),
     "a view": ({"observe": lambda self, s: s.qpos}, "observe reward done", "a view of the state"),
-    "obs axes": ({"observe": lambda self, s: s.qpos[:, 0]}, "observe reward done", "IndexError"),
+    "obs axes": (
+        {"observe": lambda self, s: s.qpos[:, 0]}, "observe reward done", "observe returned shape (1,) for one row"),
     "writes": (
         {"reward": lambda self, q, s, a, g: np.negative(g, out=g)[:, 0]}, "observe reward done", "wrote to goal"),
     "raises": ({"reward": raises}, "observe reward done", "test_envs_check.py, line"),

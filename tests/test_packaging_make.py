@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGETS = ("help", "demo", "install", "test", "lint", "format", "links", "wheel", "clean", "distclean")
+TARGETS = ("help", "demo", "install", "test", "lint", "format", "docs", "links", "wheel", "clean", "distclean")
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
@@ -50,7 +50,7 @@ def test_help_is_the_default_and_lists_every_target() -> None:
 
 
 @needs_make
-@pytest.mark.parametrize("target", ["demo", "test", "lint"])
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "docs"])
 def test_every_install_is_constrained(checkout: Path, target: str) -> None:
     installs = [line for line in make("--dry-run", target, cwd=checkout).stdout.splitlines() if "pip install" in line]
     assert installs

@@ -55,7 +55,7 @@ def refused_or_the_same(policy: Path, expected: dict, theta: torch.Tensor) -> bo
     return False
 
 
-@pytest.mark.parametrize(("name", "n"), [("config.json", 300), ("model.safetensors", 100)])
+@pytest.mark.parametrize(("name", "n"), [("config.json", 200), ("model.safetensors", 50)])
 def test_a_flipped_bit_in_a_policy(name: str, n: int, policy: Path) -> None:
     before, file = load_policy(policy), policy / name
     data = file.read_bytes()
@@ -88,7 +88,7 @@ def test_a_flipped_bit_in_a_checkpoint_with_moments(tmp_path: Path) -> None:
     config, data = open_run(run.path)[1], run.checkpoint.read_bytes()
     expected = load_rl_state(run, config)
     assert expected.optimiser is not None
-    for damaged in flipped(data, 300):
+    for damaged in flipped(data, 150):
         run.checkpoint.write_bytes(damaged)
         try:
             found = load_rl_state(run, config)
@@ -116,7 +116,7 @@ def test_a_supervised_checkpoint(supervised: Path, tmp_path: Path) -> None:
     expected = supervised_state(supervised / "checkpoint.pt")
     assert expected.best is not None
     assert math.isfinite(expected.best.score)
-    for damaged in [*flipped(data, 300), *(data[:n] for n in range(0, len(data), len(data) // 40))]:
+    for damaged in [*flipped(data, 150), *(data[:n] for n in range(0, len(data), len(data) // 40))]:
         path.write_bytes(damaged)
         try:
             found = supervised_state(path)

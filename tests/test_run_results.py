@@ -10,15 +10,16 @@ import pytest
 from small_runs import SMALL, call
 
 from metarl.algorithms.registry import ALGORITHMS, AlgorithmName
+from metarl.learning_table import steps_to, steps_to_share
 from metarl.presets import preset
 from metarl.results import (
+    PAGES,
     PAPER_RANDOM,
-    fewshot_blocks,
     matching_preset,
-    readme_blocks,
     readme_text,
     record_name,
     result_record,
+    results_table,
 )
 from metarl.supervised.records import record_file, supervised_record
 from metarl.supervised.result_tables import sinusoid_table
@@ -28,14 +29,30 @@ RECORDS = sorted((ROOT / "results").glob("*-seed*.json"))
 SUPERVISED = sorted((ROOT / "results" / "supervised").glob("*.json"))
 
 
-def test_the_readme_shows_what_the_records_say() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert readme_text(text, readme_blocks(ROOT / "results")) == text
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_a_page_shows_what_the_records_say(page: Path) -> None:
+    text = (ROOT / page).read_text()
+    assert readme_text(text, PAGES[page](ROOT / "results"), page.name) == text
 
 
-def test_the_few_shot_page_shows_what_the_records_say() -> None:
-    text = (ROOT / "docs" / "fewshot.md").read_text()
-    assert readme_text(text, fewshot_blocks(ROOT / "results"), "fewshot.md") == text
+def test_steps_to_most_of_the_way() -> None:
+    """Returns 0, 10, 20 ... 100, 100 ...: the average of 5 comes to 90 three iterations after they do."""
+    after = [min(10.0 * i, 100.0) for i in range(30)]
+    curve = [{"return_after": r, "env_steps": 100 * (i + 1), "wall_s": float(i + 1)} for i, r in enumerate(after)]
+    assert steps_to_share(curve) == (1300.0, 13.0)
+    assert steps_to(curve, 50.0) == (800.0, 8.0)
+    assert steps_to(curve, 101.0) is None
+    assert steps_to_share(curve[:1]) == (100.0, 1.0)
+    assert steps_to_share(curve[::-1])[1] == 30.0, "one that got worse is there from the start"
+
+
+def test_a_run_that_started_from_a_baseline_counts_its_steps() -> None:
+    record = json.loads((ROOT / "results" / "half-cheetah-vel-finn2017-guided-seed0.json").read_text())
+    start = record["start"]
+    assert start["command"].startswith("metarl baseline oracle half-cheetah-vel")
+    total = (record["env_steps"] + start["env_steps"]) / 1e6
+    assert f"| {total:.1f} M |" in results_table([record])
+    assert start["command"] in results_table([record])
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)

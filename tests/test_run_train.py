@@ -18,6 +18,7 @@ from small_runs import SMALL, call, fails, small_config, start_process, train_sm
 
 import metarl
 from metarl.config import TrainConfig, config_from_dict
+from metarl.event_file import EventFile
 from metarl.interrupts import interrupts_deferred, sigterm_as_interrupt
 from metarl.metrics import MetricsWriter, read_metrics
 from metarl.presets import preset
@@ -167,6 +168,17 @@ def test_a_full_disk_while_metrics_are_written(tmp_path: Path) -> None:
     for name in ("checkpoint.pt", "metrics.jsonl", "metrics.csv", "policy/model.safetensors"):
         assert after[name] == before[name], name
     assert len(resume_rows(run, 4)) == 4
+
+
+def test_an_event_that_does_not_fit_leaves_the_others_readable(tmp_path: Path) -> None:
+    """TensorBoard stops reading at part of an event."""
+    with EventFile(tmp_path / "tensorboard") as file:
+        file.add(0, tag="value", simple_value=1.0)
+        size = next((tmp_path / "tensorboard").iterdir()).stat().st_size
+        with largest_file(size + 10), pytest.raises(OSError, match="too large"):
+            file.add(1, tag="value", simple_value=2.0)
+        file.add(2, tag="value", simple_value=3.0)
+    assert board_events(tmp_path) == {"value": [(0, 1.0), (2, 3.0)]}
 
 
 def resume_rows(run: Path, iterations: int) -> list[dict[str, float]]:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from metarl.envs import Family, family_class, family_names, make_family
-from metarl.videos import Episode, record, recorder, run_episode
+from metarl.videos import Episode, film_files, record, run_episode
 from metarl.videos.caption import ending, status_fields
 from metarl.videos.recorder import frame_times
 
@@ -228,7 +228,7 @@ def test_failure_leaves_the_old_recording(tmp_path: Path, monkeypatch: pytest.Mo
     assert path.read_bytes() == b"older video"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.json", "a.mp4"]
 
-    monkeypatch.setattr(recorder, "write_gif", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(film_files, "write_gif", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         record(family, goal, [("a", wander)], tmp_path / "b.mp4", gif=tmp_path / "b.gif", **SMALL)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.json", "a.mp4"]

@@ -4,7 +4,8 @@
     record(family, goal, [("before adaptation", episode), ...], "run/videos/adaptation.mp4")
 
 Pictures come from OpenGL through EGL where that works, and from ray casting on the CPU everywhere else; neither needs
-a display or an environment variable. Needs numpy, mujoco, Pillow, imageio-ffmpeg and `metarl.envs`; a policy is any
+a display or an environment variable. Gymnasium environments from elsewhere are filmed by `record_environments` with
+their own pictures. Needs numpy, mujoco, Pillow, imageio-ffmpeg and `metarl.envs`; a policy is any
 callable from observation to action.
 """
 
@@ -12,14 +13,17 @@ from .camera import View, camera_tracks
 from .compose import Caption, compose, side_by_side
 from .egl import EglUnavailableError
 from .encode import mp4_writer, write_gif
+from .environment_recorder import ActPanel, check_pictures, record_environments
 from .episode import Act, Episode, run_episode
+from .film_files import Recording
 from .poster import poster_jpeg
-from .recorder import Panel, Recording, record
+from .recorder import Panel, record
 from .render import Backend, Renderer, make_renderer
 from .scene import Scene, build_scene, root_positions
 
 __all__ = [
     "Act",
+    "ActPanel",
     "Backend",
     "Caption",
     "EglUnavailableError",
@@ -31,11 +35,13 @@ __all__ = [
     "View",
     "build_scene",
     "camera_tracks",
+    "check_pictures",
     "compose",
     "make_renderer",
     "mp4_writer",
     "poster_jpeg",
     "record",
+    "record_environments",
     "root_positions",
     "run_episode",
     "side_by_side",

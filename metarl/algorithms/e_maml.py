@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metarl.group import SOLO, Group
 from metarl.losses import LinearisedPolicy, TaskBatch, linearise_with
 from metarl.policies import GaussianPolicy
 from metarl.stopwatch import Stopwatch
@@ -48,19 +49,24 @@ class EMAML(ThroughInnerLoop):
         check("exploration_weight", self.exploration_weight, self.exploration_weight >= 0, "at least 0")
 
 
-def exploration_credit(query: Sequence[TaskBatch]) -> Float[Tensor, " task"]:
-    """Returns after adaptation, standardised over the tasks; 0 where they are all the same."""
-    returns = torch.stack([batch.mean_return for batch in query])
-    return (returns - returns.mean()) / returns.std(correction=0).clamp(min=1e-6)
+def exploration_credit(query: Sequence[TaskBatch], group: Group = SOLO) -> Float[Tensor, " task"]:
+    """Returns after adaptation, standardised over the tasks of all processes; 0 where they are all the same."""
+    returns = group.gather(torch.stack([batch.mean_return for batch in query]))
+    credit = (returns - returns.mean()) / returns.std(correction=0).clamp(min=1e-6)
+    return credit[group.first_task : group.first_task + len(query)]
 
 
 def e_maml_objective(
-    algo: EMAML, policy: GaussianPolicy, support: Sequence[Sequence[TaskBatch]], query: Sequence[TaskBatch]
+    algo: EMAML,
+    policy: GaussianPolicy,
+    support: Sequence[Sequence[TaskBatch]],
+    query: Sequence[TaskBatch],
+    group: Group = SOLO,
 ) -> Objective:
     """The clipped query loss plus the same on the support trajectories, with the return after adaptation as credit."""
     linearise = linearise_with(policy)
     clipped = query_objective(policy, query, algo.clip)
-    credit = algo.exploration_weight * exploration_credit(query)
+    credit = algo.exploration_weight * exploration_credit(query, group)
 
     def objective(i: int, inner: Sequence[LinearisedPolicy], path: Sequence[Tensor]) -> OuterLoss:
         outer = clipped(i, inner, path)
@@ -87,7 +93,7 @@ def update(
     optimiser: OptimiserState = None,
 ) -> tuple[MetaParams, OptimiserState, UpdateInfo]:
     """Some Adam steps on E-MAML's objective."""
-    objective = e_maml_objective(algo, policy, support, query)
+    objective = e_maml_objective(algo, policy, support, query, workers.group)
     return adam_epochs(
         algo, policy, meta, support, query, objective, algo.outer_lr, algo.epochs, workers, stopwatch, optimiser
     )

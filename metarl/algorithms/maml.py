@@ -4,7 +4,7 @@
   meta-gradient = d/dtheta mean_i O_i(theta_0, ..., theta_k)
 
 O_i is a task's outer objective, as a rule the query loss at theta_k; an algorithm is a choice of it and of the step
-that follows. The inner step is Finn et al. 2017, equation 1; the chain rule is `metarl.outer`'s.
+that follows. The inner step is Finn et al. 2017, section 2.2; the chain rule is `metarl.outer`'s.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from metarl.losses import (
     LinearisedPolicy,
     TaskBatch,
     ValueBaseline,
+    aligned,
     linearise_with,
     task_batches,
 )
@@ -136,7 +137,8 @@ def adapt_tasks(
     linearise = linearise_with(policy)
 
     def step(i: int) -> Tensor:
-        return sgd_step(params[i], linearise(params[i], batches[i], algo.surrogate).gradient(), step_size)
+        own = aligned(params[i])
+        return sgd_step(own, linearise(own, batches[i], algo.surrogate).gradient(), step_size)
 
     return torch.stack(workers.map(step, range(len(batches))))
 
@@ -179,7 +181,7 @@ def meta_gradient(
     """Outer loss, its gradient in what is meta-learned (theta, then the step size), averaged over tasks; inner paths.
 
     support: per inner step, per task. query: per task. objective: None for `query_objective` without a clip.
-    The third result holds each task's [theta_0, ..., theta_k].
+    The mean is over the tasks of all processes. The third result holds [theta_0, ..., theta_k] of each task given.
     """
     linearise = linearise_with(policy)
     outer_loss = objective or query_objective(policy, query)
@@ -191,7 +193,8 @@ def meta_gradient(
         return outer.loss, pack(algo, v, v_alpha), path
 
     losses, gradients, paths = zip(*workers.map(one_task, range(len(query))), strict=True)
-    return float(torch.stack(losses).mean()), torch.stack(gradients).mean(0), list(paths)
+    mean = workers.group.mean
+    return float(mean(torch.stack(losses))), mean(torch.stack(gradients)), list(paths)
 
 
 def meta_loss(
@@ -217,7 +220,7 @@ def meta_loss(
             outer = linearise(adapted, query[i], "ratio")
             return torch.stack([outer.loss, outer.kl(query[i])])
 
-    loss, kl = torch.stack(workers.map(one_task, range(len(query)))).mean(0).tolist()
+    loss, kl = workers.group.mean(torch.stack(workers.map(one_task, range(len(query))))).tolist()
     return loss, kl
 
 

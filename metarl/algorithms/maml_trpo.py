@@ -1,4 +1,4 @@
-"""MAML with a trust-region outer step (Finn et al. 2017, section 4.2 and algorithm 3; TRPO of Schulman et al. 2015).
+"""MAML with a trust-region outer step (Finn et al. 2017, section 3.2 and algorithm 3; TRPO of Schulman et al. 2015).
 
   minimise over theta   mean_i  L_i^query(theta_i'(theta)),   theta_i' = theta after k policy-gradient steps on task i
   subject to            mean_i  KL(pi_{theta_i', old} || pi_{theta_i'(theta)}) <= max_kl
@@ -92,7 +92,7 @@ class FisherProduct:
         self.meta = meta
         self.workers = workers
         linearise = linearise_with(policy)
-        rngs = [np.random.default_rng(child) for child in children(seed, len(query))]
+        rngs = [np.random.default_rng(child) for child in children(seed, len(query), workers.group.first_task)]
 
         def prepare(i: int) -> tuple[list[InnerStep], Linearised, Tensor]:
             steps = []
@@ -115,7 +115,7 @@ class FisherProduct:
             return pack(algo, *pull_back(steps, alpha, product, algo.first_order))
 
         products = self.workers.map(one_task, range(len(self._tasks)))
-        return torch.stack(products).mean(0) + algo.cg_damping * v
+        return self.workers.group.mean(torch.stack(products)) + algo.cg_damping * v
 
 
 def update(
@@ -160,4 +160,5 @@ def _share(batch: TaskBatch, fraction: float, rng: np.random.Generator) -> TaskB
     keep = max(1, round(fraction * n))
     if keep >= n:
         return batch
-    return batch.subset(torch.from_numpy(np.sort(rng.choice(n, keep, replace=False))))
+    rows = torch.from_numpy(np.sort(rng.choice(n, keep, replace=False)))
+    return batch.subset(rows.to(batch.weight.device))

@@ -33,6 +33,9 @@ class Update(Protocol):
     support: per inner step, per task. query: per task, collected after the inner steps. seed: for what is random in
     the update. optimiser: what the update before returned, None before the first. If the outcome would not be finite,
     what was given comes back.
+
+    Other processes may have more tasks: means over tasks go through `workers.group.mean`, and what is random in a task
+    comes from `children(seed, len(query), workers.group.first_task)`.
     """
 
     def __call__(

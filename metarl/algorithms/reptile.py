@@ -67,7 +67,7 @@ def update(
         return path[-1] - meta.theta
 
     with watch("outer gradient"):
-        way = torch.stack(workers.map(walk, range(len(query)))).mean(0)
+        way = workers.group.mean(torch.stack(workers.map(walk, range(len(query)))))
     new = MetaParams(meta.theta + algo.outer_lr * way, meta.step_size)
     norm = float((way / meta.step_size).norm())
     with watch("outer loss"):

@@ -14,6 +14,7 @@ from metarl.commands.loading import LoadedRun, load_run
 from metarl.commands.parsing import parse_args
 from metarl.envs import Tasks
 from metarl.evaluate import AdaptationPath, adaptation_path
+from metarl.runs import json_text
 from metarl.saved_policy import save_policy
 from metarl.seeding import Purpose, seed_for
 from metarl.workers import Workers
@@ -39,6 +40,8 @@ class Args:
     """Threads, 0 for one per core. Does not change the results."""
     out: OutPath = None
     """Folder for the policy; one that is there already is replaced."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object and nothing else."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -51,21 +54,18 @@ def main(argv: Sequence[str]) -> int:
     check_writable(out)
     path = adapt_run(loaded, task, args.steps, args.trajectories, args.seed, args.threads)
     returns = path.returns[:, 0].tolist()
-    save_policy(
-        out,
-        loaded.config,
-        loaded.policy,
-        path.params[-1][0],
-        task=task.goal[0],
-        extra={
-            "goal": loaded.family.describe(task.goal[0]),
-            "gradient_steps": args.steps,
-            "return_after_steps": returns,
-            "run": str(args.run),
-            "iterations": loaded.state.iteration,
-            "seed": args.seed,
-        },
-    )
+    facts = {
+        "goal": loaded.family.describe(task.goal[0]),
+        "gradient_steps": args.steps,
+        "return_after_steps": returns,
+        "run": str(args.run),
+        "iterations": loaded.state.iteration,
+        "seed": args.seed,
+    }
+    save_policy(out, loaded.config, loaded.policy, path.params[-1][0], task=task.goal[0], extra=facts)
+    if args.json:
+        print(json_text({"policy": str(out), "task": task.goal[0].tolist(), **facts}), end="")
+        return 0
     shown = ", ".join(f"{value:.1f}" for value in returns)
     print(f"{loaded.family.describe(task.goal[0])}: return after 0 to {args.steps} gradient steps: {shown}")
     print(f"policy: {out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,10 +36,17 @@ def check_least(option: str, value: int, least: int) -> None:
 
 def free_folder(parent: Path, name: str) -> Path:
     """parent/name, or parent/name-2, -3, ... when it exists."""
-    path, number = parent / name, 2
-    while path.exists():
-        path, number = parent / f"{name}-{number}", number + 1
-    return path
+    return next(path for path in _series(parent, name) if not path.exists())
+
+
+def last_folder(parent: Path, name: str) -> Path:
+    """The one that `free_folder` gave last; parent/name if it gave none yet."""
+    *_, last = parent / name, *itertools.takewhile(Path.exists, _series(parent, name))
+    return last
+
+
+def _series(parent: Path, name: str) -> Iterator[Path]:
+    return (parent / (f"{name}-{number}" if number > 1 else name) for number in itertools.count(1))
 
 
 def rows_of_metrics(run: RunFolder) -> int:

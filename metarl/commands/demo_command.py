@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -18,6 +18,7 @@ from metarl.commands.loading import load_run
 from metarl.commands.parsing import parse_args
 from metarl.commands.train_progress import LogOptions, observed
 from metarl.presets import preset
+from metarl.runs import json_text
 from metarl.train import train
 
 ENV = "half-cheetah-dir"
@@ -42,6 +43,8 @@ class Args:
     """Held-out tasks of the evaluation."""
     trajectories: int = 20
     """Episodes per task and step of the evaluation."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object and nothing else."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     out = args.out or free_folder(Path("runs"), "demo")
     check_writable(out)
     start = time.perf_counter()
-    with explained_interrupt(out), observed(Console(), LogOptions()) as (_, on_start, on_iteration):
+    with explained_interrupt(out), observed(Console(quiet=args.json), LogOptions()) as (_, on_start, on_iteration):
         run = train(
             config,
             out,
@@ -78,10 +81,25 @@ def main(argv: Sequence[str]) -> int:
         command = shlex.join(["metarl", "record", str(run.path), "--task", task, "--gif"])
         recording = record_command.record_run(loaded, loaded.task(task), run.videos / f"{task}.mp4", film, command)
         videos += [p for p in (recording.mp4, recording.gif) if p is not None]
-    print(f"\ntrained in {clock(trained_s)}, everything in {clock(time.perf_counter() - start)}\n")
-    print(evaluate_command.table(result))
-    print("\nrun folder  " + str(run.path))
-    print("evaluation  " + ", ".join(map(str, written)))
-    print("videos      " + ", ".join(map(str, videos)))
-    print(f"try         metarl adapt {run.path} --task forward")
+    made = {
+        "run": str(run.path),
+        "trained_s": trained_s,
+        "total_s": time.perf_counter() - start,
+        "written": [str(path) for path in written],
+        "videos": [str(path) for path in videos],
+        "evaluation": result,
+    }
+    print(json_text(made) if args.json else summary(made), end="")
     return 0
+
+
+def summary(made: Mapping[str, Any]) -> str:
+    """What the demo made, for a terminal."""
+    return (
+        f"\ntrained in {clock(made['trained_s'])}, everything in {clock(made['total_s'])}\n\n"
+        f"{evaluate_command.table(made['evaluation'])}\n"
+        f"\nrun folder  {made['run']}"
+        f"\nevaluation  {', '.join(made['written'])}"
+        f"\nvideos      {', '.join(made['videos'])}"
+        f"\ntry         metarl adapt {made['run']} --task forward\n"
+    )

@@ -12,10 +12,12 @@ import tyro
 
 from metarl.commands.adapt_command import adapt_run, check_adaptation, task_slug
 from metarl.commands.checks import check_writable
+from metarl.commands.console import Console
 from metarl.commands.loading import LoadedRun, load_run, policy_source
 from metarl.commands.parsing import parse_args
 from metarl.envs import ProtocolName
 from metarl.export import SUFFIX, ScalingPlace, Target, export_policy
+from metarl.runs import json_text, read_json
 from metarl.saved_policy import SavedPolicy, load_policy
 
 OutPath = Annotated[
@@ -61,11 +63,14 @@ class Args:
     """File; a JSON beside it says what it is."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print nothing but the file."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the JSON, with the paths of the files, and nothing else."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     args = parse_args(Args, argv, "metarl export")
+    console = Console(quiet=args.quiet, json=args.json)
     check_adaptation(args.steps, args.trajectories, args.seed, args.threads)
     if args.out is not None and args.out.suffix != SUFFIX[args.to]:
         raise ValueError(f"--out is {args.out}, but its name must end in {SUFFIX[args.to]} for --to {args.to}")
@@ -87,12 +92,14 @@ def main(argv: Sequence[str]) -> int:
         policy, adapted = _initialisation_or_adapted(loaded, task, args)
         facts.update(adapted)
     written = export_policy(policy, args.to, out, scaling=args.scaling, facts=facts)
-    if args.quiet:
-        print(written.model)
+    if args.json:
+        paths = {"model": str(written.model), "json": str(written.facts)}
+        beside = {} if written.scaling is None else {"scaling": str(written.scaling)}
+        print(json_text({**paths, **read_json(written.facts), **beside}), end="")
         return 0
-    print(f"{args.to}: {written.model}")
+    console.result(str(written.model) if args.quiet else f"{args.to}: {written.model}")
     if written.scaling is not None:
-        print(f"scaling of observations: {written.scaling}")
+        console.say(f"scaling of observations: {written.scaling}")
     return 0
 
 

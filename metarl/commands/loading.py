@@ -9,7 +9,7 @@ from typing import Any
 from metarl.algorithms.maml_trpo import MetaParams
 from metarl.checkpoint import TrainState
 from metarl.config import TrainConfig
-from metarl.envs import Family, ProtocolName, TaskFamily, Tasks, family_names
+from metarl.envs import ProtocolName, TaskFamily, Tasks, family_names
 from metarl.policies import GaussianMLP
 from metarl.pretrained import pretrained_folder
 from metarl.runs import RunFolder, open_run
@@ -27,15 +27,6 @@ class LoadedRun:
     family: TaskFamily
     policy: GaussianMLP
     state: TrainState
-
-    def mujoco_family(self) -> Family:
-        """The family, for filming. ValueError for one of Gymnasium environments, which have pictures of their own."""
-        if not isinstance(self.family, Family):
-            raise ValueError(
-                f"{self.config.env.name} runs Gymnasium environments in worker processes, which cannot be filmed from "
-                "here; 'metarl adapt' saves a policy to film in the environment itself (metarl.load_policy)"
-            )
-        return self.family
 
     def task(self, text: str) -> Tasks:
         """One task of the run's family from the command line."""

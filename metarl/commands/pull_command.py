@@ -11,6 +11,7 @@ import tyro
 
 from metarl.commands.parsing import parse_args
 from metarl.hub import pull
+from metarl.runs import json_text
 
 OutPath = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: the name of REPO)")]
 Revision = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: the newest)")]
@@ -26,10 +27,13 @@ class Args:
     """New folder for it."""
     revision: Revision = None
     """Branch, tag or commit on the hub."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object and nothing else."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     args = parse_args(Args, argv, "metarl pull")
-    print(pull(args.repo, args.out or Path(args.repo.rstrip("/").rpartition("/")[2]), revision=args.revision))
+    folder = pull(args.repo, args.out or Path(args.repo.rstrip("/").rpartition("/")[2]), revision=args.revision)
+    print(json_text({"folder": str(folder)}) if args.json else f"{folder}\n", end="")
     return 0

@@ -11,6 +11,7 @@ import tyro
 
 from metarl.commands.parsing import parse_args
 from metarl.hub import push
+from metarl.runs import json_text
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,13 @@ class Args:
     """owner/name on the hub, for which 'hf auth login' or HF_TOKEN gives access; or a folder such as ./folder."""
     private: tyro.conf.FlagCreatePairsOff[bool] = False
     """Make a new repository private."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object and nothing else."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     args = parse_args(Args, argv, "metarl push")
-    print(push(args.run, args.repo, private=args.private))
+    place = push(args.run, args.repo, private=args.private)
+    print(json_text({"repo": place}) if args.json else f"{place}\n", end="")
     return 0

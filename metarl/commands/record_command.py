@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -18,11 +18,21 @@ from metarl.commands.adapt_command import adapt_run, check_adaptation, task_slug
 from metarl.commands.checks import check_least, check_writable
 from metarl.commands.loading import LoadedRun, load_run, policy_source
 from metarl.commands.parsing import parse_args
-from metarl.envs import ProtocolName, Tasks
+from metarl.envs import Family, GymnasiumFamily, ProtocolName, Tasks
 from metarl.evaluate import AdaptationPath
+from metarl.runs import json_text, read_json
 from metarl.saved_policy import SavedPolicy
 from metarl.seeding import Purpose, generator_for, seed_for
-from metarl.videos import EglUnavailableError, Episode, Recording, record, run_episode
+from metarl.videos import (
+    Act,
+    Backend,
+    EglUnavailableError,
+    Recording,
+    check_pictures,
+    record,
+    record_environments,
+    run_episode,
+)
 
 OutPath = Annotated[
     Path | None,
@@ -66,12 +76,14 @@ class Args:
     """Width of each of the two pictures, in pixels."""
     height: int = 360
     """Their height, in pixels."""
-    backend: Literal["auto", "egl", "raycast"] = "auto"
-    """Renderer: egl (OpenGL without a display), raycast (no system library needed), or egl if it works."""
+    backend: Backend = "auto"
+    """Renderer of MuJoCo families: egl (OpenGL without a display), raycast (no system library), or egl if it works."""
     threads: int = 0
     """Threads of the adaptation, 0 for one per core."""
     out: OutPath = None
     """Video file; a JSON beside it says what it shows."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the JSON, with the paths of the files, and nothing else."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -83,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
     if args.out is not None and args.out.suffix.lower() != ".mp4":
         raise ValueError(f"--out is {args.out}, but must end in .mp4; --gif writes a GIF beside it")
     loaded = load_run(policy_source(args.run, args.pretrained, args.protocol, "record", "films"))
-    loaded.mujoco_family()  # an error here, before the adaptation
+    check_filmable(loaded, args.backend)
     if args.task is None:
         task = loaded.family.tasks.sample(1, generator_for(args.seed, Purpose.EVAL_TASKS), "test")
         slug = task_slug(loaded.family.describe(task.goal[0]))
@@ -95,6 +107,10 @@ def main(argv: Sequence[str]) -> int:
         recording = record_run(loaded, task, out, args, shlex.join(["metarl", "record", *argv]))
     except EglUnavailableError as error:
         raise OSError(str(error).replace('backend="raycast"', "--backend raycast")) from error
+    if args.json:
+        paths = {"mp4": str(recording.mp4), "json": str(recording.json), "gif": recording.gif and str(recording.gif)}
+        print(json_text({**paths, **read_json(recording.json)}), end="")
+        return 0
     print(f"video: {recording.mp4}")
     if recording.gif is not None:
         print(f"gif: {recording.gif}")
@@ -116,58 +132,60 @@ def record_run(loaded: LoadedRun, task: Tasks, out: Path, args: Args, command: s
     TensorBoard.
     """
     path = adapt_run(loaded, task, args.steps, args.trajectories, args.seed, args.threads)
-    goal = task.goal[0]
-    family = loaded.mujoco_family()
-    panels = []
-    for step, title in ((0, "before adaptation"), (args.steps, _after(args.steps))):
-        policy = SavedPolicy(loaded.config.env, loaded.policy, path.params[step][0], goal, None, {})
-        start, noise = seed_for(args.seed, Purpose.RECORD).spawn(2)
-        noise_rng = np.random.default_rng(noise) if args.sample else None
-        with torch.inference_mode():
-            episode = run_episode(
-                family,
-                goal,
-                lambda obs, policy=policy, rng=noise_rng: policy.act(obs, rng),  # type: ignore[misc]
-                np.random.default_rng(start),
-            )
-        panels.append((title, episode))
     on_board = out.parent.resolve() == loaded.folder.videos.resolve() and loaded.folder.board.is_dir()
     with tempfile.TemporaryDirectory(prefix="metarl-record-") as made:
         gif = out.with_suffix(".gif") if args.gif else Path(made, "film.gif") if on_board else None
-        recording = _film(loaded, task, panels, out, gif, args, command, path)
+        with torch.inference_mode():
+            recording = _film(loaded, task.goal[0], path, out, gif, args, command)
         if on_board and gif is not None:
             add_video(loaded.folder.path, out.stem, gif, loaded.state.iteration)
     return recording if args.gif else replace(recording, gif=None)
 
 
+def check_filmable(loaded: LoadedRun, backend: Backend) -> None:
+    """ValueError, before the adaptation, for what cannot be filmed."""
+    family = loaded.family
+    if not isinstance(family, GymnasiumFamily):
+        return
+    if backend != "auto":
+        raise ValueError(
+            f"--backend {backend} films MuJoCo families; {family.name} runs Gymnasium environments, which make their "
+            "own pictures: leave it out"
+        )
+    check_pictures(family, family.tasks.sample(1, np.random.default_rng(0)).goal[0])
+
+
 def _film(
-    loaded: LoadedRun,
-    task: Tasks,
-    panels: list[tuple[str, Episode]],
-    out: Path,
-    gif: Path | None,
-    args: Args,
-    command: str,
-    path: AdaptationPath,
+    loaded: LoadedRun, goal: np.ndarray, path: AdaptationPath, out: Path, gif: Path | None, args: Args, command: str
 ) -> Recording:
+    """Both episodes, by the camera or by the environments' own pictures."""
+    start, noise = seed_for(args.seed, Purpose.RECORD).spawn(2)
+
+    def act_after(step: int) -> Act:
+        policy = SavedPolicy(loaded.config.env, loaded.policy, path.params[step][0], goal, None, {})
+        rng = np.random.default_rng(noise) if args.sample else None
+        return lambda obs: policy.act(obs, rng)
+
+    acts = [("before adaptation", act_after(0)), (_after(args.steps), act_after(args.steps))]
+    metadata = {
+        "run": str(loaded.folder.path) if not args.pretrained else f"pretrained {args.run}",
+        "command": command,
+        "iterations": loaded.state.iteration,
+        "seed": args.seed,
+        "gradient_steps": args.steps,
+        "actions": "sampled" if args.sample else "mean",
+        "mean_return_after_steps": path.returns[:, 0].tolist(),
+    }
+    width, height, family = args.width, args.height, loaded.family
+    if isinstance(family, GymnasiumFamily):
+        seed = int(np.random.default_rng(start).integers(2**31))
+        return record_environments(
+            family, goal, acts, seed, out, width=width, height=height, gif=gif, metadata=metadata
+        )
+    assert isinstance(family, Family)  # there are these two kinds
+    episodes = [(title, run_episode(family, goal, act, np.random.default_rng(start))) for title, act in acts]
     return record(
-        loaded.mujoco_family(),
-        task.goal[0],
-        panels,
-        out,
-        width=args.width,
-        height=args.height,
-        gif=gif,
-        backend=args.backend,
-        metadata={
-            "run": str(loaded.folder.path) if not args.pretrained else f"pretrained {args.run}",
-            "command": command,
-            "iterations": loaded.state.iteration,
-            "seed": args.seed,
-            "gradient_steps": args.steps,
-            "actions": "sampled" if args.sample else "mean",
-            "mean_return_after_steps": path.returns[:, 0].tolist(),
-        },
+        family, goal, episodes, out, width=width, height=height, gif=gif, backend=args.backend, metadata=metadata
     )
 
 

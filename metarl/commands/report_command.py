@@ -14,7 +14,7 @@ from metarl.commands.parsing import parse_args
 from metarl.report import report_page
 from metarl.report.clips import read_clips
 from metarl.report.run_record import read_runs
-from metarl.runs import write_atomic
+from metarl.runs import json_text, write_atomic
 
 OutPath = Annotated[
     Path | None,
@@ -35,6 +35,8 @@ class Args:
     """The page; one that is there already is replaced."""
     video_mb: float = 8.0
     """Largest video to put in, in megabytes; 0 for none."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object and nothing else."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,7 +57,11 @@ def main(argv: Sequence[str]) -> int:
         write_atomic(out, page)
     except OSError as error:
         raise OSError(f"cannot write {out}: {error.strerror or error}; choose another with --out") from error
-    for left_out in (clip.left_out for each in clips.values() for clip in each if clip.left_out):
-        print(f"video {left_out}")
+    left_out = [clip.left_out for each in clips.values() for clip in each if clip.left_out]
+    if args.json:
+        print(json_text({"report": str(out), "bytes": len(page), "videos_left_out": left_out}), end="")
+        return 0
+    for text in left_out:
+        print(f"video {text}")
     print(f"report: {out} ({len(page) / 1e6:.1f} MB)")
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from metarl.settings import nearest
 from metarl.supervised.datasets import DATASETS, ProblemName
@@ -39,14 +39,15 @@ def usage(problem: ProblemName) -> str:
     }
     parts = [
         f"usage: metarl {problem} train DATASET [options]\n       metarl {problem} evaluate RUN [options]\n",
-        f"data sets (DATASET)\n{_rows(datasets)}",
-        f"learners (--learner)\n{_rows(can)}",
-        f"presets (--preset)\n{_rows(PRESETS)}",
+        f"data sets (DATASET)\n{_rows(datasets.items())}",
+        f"learners (--learner)\n{_rows(can.items())}",
+        f"presets (--preset)\n{_rows(PRESETS.items())}",
         f"'metarl {problem} train DATASET --learner LEARNER --help' explains the options, with their defaults.\n",
     ]
     return "\n".join(parts)
 
 
-def _rows(texts: Mapping[str, str]) -> str:
-    width = max(map(len, texts))
-    return "".join(f"  {name:<{width}}  {text}\n" for name, text in texts.items())
+def _rows(texts: Iterable[tuple[str, str]]) -> str:
+    rows = list(texts)
+    width = max(len(name) for name, _ in rows)
+    return "".join(f"  {name:<{width}}  {text}\n" for name, text in rows)

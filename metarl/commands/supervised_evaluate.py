@@ -53,6 +53,8 @@ class Common:
     """Threads of torch."""
     out: OutPath = None
     """Folder for the JSON and the pictures."""
+    no_pictures: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write the JSON alone."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the JSON and nothing else."""
 
@@ -136,8 +138,10 @@ def _episodes(
     )
     result = {"command": command, **result, "versions": versions()}
     stem = out / evaluation_name(trained, result)
-    pictures = write_pictures(trained, size, result, stem)
-    return _write(result, Path(f"{stem}.json"), table(result), console, pictures)
+    path = Path(f"{stem}.json")
+    write_atomic(path, json_text(result))
+    pictures = [] if args.no_pictures else write_pictures(trained, size, result, stem)
+    return _say(result, table(result), [path, *pictures], console)
 
 
 def _lake(args: FewshotArgs, command: str, console: Console) -> int:
@@ -152,9 +156,10 @@ def _lake(args: FewshotArgs, command: str, console: Console) -> int:
     )
     result = {"command": command, **result, "versions": versions()}
     if out is None:
-        return _write(result, None, lake_table(result), console)
+        return _say(result, lake_table(result), [], console)
     check_writable(out)
-    return _write(result, out / "lake.json", lake_table(result), console)
+    write_atomic(out / "lake.json", json_text(result))
+    return _say(result, lake_table(result), [out / "lake.json"], console)
 
 
 def evaluation_name(trained: Trained, result: Mapping[str, Any]) -> str:
@@ -166,16 +171,12 @@ def evaluation_name(trained: Trained, result: Mapping[str, Any]) -> str:
     return f"evaluation-{way}{result['shot']}shot"
 
 
-def _write(
-    result: Mapping[str, Any], path: Path | None, text: str, console: Console, others: Sequence[Path] = ()
-) -> int:
-    if path is not None:
-        write_atomic(path, json_text(dict(result)))
+def _say(result: Mapping[str, Any], text: str, written: Sequence[Path], console: Console) -> int:
     if console.mode == "json":
         print(json_text(dict(result)), end="")
         return 0
     console.close()
     print(text)
-    if path is not None:
-        print(f"written: {', '.join(map(str, (path, *others)))}")
+    if written:
+        print(f"written: {', '.join(map(str, written))}")
     return 0

@@ -1,7 +1,8 @@
-"""`metarl train`: meta-train from a preset, a TOML file and options, or resume a run."""
+"""`metarl train`: meta-train from a preset, a TOML file and options, or resume a run; alone or under `torchrun`."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,13 +12,19 @@ from typing import Annotated
 import tyro
 
 from metarl.algorithms.registry import DEFAULT_ALGORITHM, AlgorithmName
-from metarl.commands.checks import check_threads, check_writable, explained_interrupt, free_folder
+from metarl.assist import assist
+from metarl.commands.checks import check_threads, check_writable, explained_interrupt, free_folder, last_folder
 from metarl.commands.console import Console
 from metarl.commands.parsing import parse_args, read_toml, scan
 from metarl.commands.train_progress import LogOptions, observed
 from metarl.config import TrainConfig, check_algorithm, config_from_dict, nearest
+from metarl.devices import device_of
+from metarl.distributed import joined, launch_of
 from metarl.envs import PROTOCOLS
+from metarl.group import Group
+from metarl.plugins import import_named
 from metarl.presets import PresetName, preset
+from metarl.runs import holds_run_of
 from metarl.train import resume, train
 
 DEFAULT_ENV = "half-cheetah-dir"
@@ -32,6 +39,7 @@ OutPath = Annotated[
         help_behavior_hint="(default: runs/ENV-[ALGORITHM-]PRESET-PROTOCOL-seedN, numbered if it exists)",
     ),
 ]
+Device = Annotated[str, tyro.conf.arg(metavar="cpu|cuda|cuda:N")]
 
 
 @dataclass(frozen=True)
@@ -48,14 +56,17 @@ class Args:
     algorithm: AlgorithmName = DEFAULT_ALGORITHM
     """Algorithm, whose settings are the options --algo; 'metarl list' explains them."""
     resume: ResumePath = None
-    """Continue this run, bit for bit. Beside it go only a new total of iterations, threads, quiet, json and log."""
+    """Continue this run, bit for bit. Beside it go only a new total of iterations, threads, device, quiet, json and
+    log."""
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     config: TomlPath = None
     """TOML file with settings, in tables as below: iterations = 100, then [algo] inner_lr = 0.2."""
     out: OutPath = None
     """Run folder."""
     threads: int = 0
-    """Threads, 0 for one per core. Does not change the results."""
+    """Threads, of each process; 0 for one per core. Does not change the results."""
+    device: Device = "cpu"
+    """Where the learner computes: cpu, or a GPU (cuda, cuda:1). Simulation is on the CPU."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print nothing but the run folder."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -72,7 +83,9 @@ class ResumeArgs:
     iterations: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: as planned)")] = None
     """New total of outer updates."""
     threads: int = 0
-    """Threads, 0 for one per core. Does not change the results."""
+    """Threads, of each process; 0 for one per core. Does not change the results."""
+    device: Device = "cpu"
+    """Where the learner computes: cpu, or a GPU (cuda, cuda:1). Simulation is on the CPU."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print nothing but the run folder."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -81,25 +94,30 @@ class ResumeArgs:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
-    command = shlex.join(["metarl", "train", *argv])
-    if any(a == "--resume" or a.startswith("--resume=") for a in argv) and not {"-h", "--help"} & set(argv):
-        again = parse_args(ResumeArgs, argv, "metarl train --resume RUN")
-        check_threads(again.threads)
-        console = Console(quiet=again.quiet, json=again.json)
-        with explained_interrupt(again.resume), observed(console, again.log) as (progress, on_start, on_iteration):
-            run = resume(
-                again.resume,
-                n_threads=again.threads,
-                iterations=again.iterations,
-                command=command,
-                on_start=on_start,
-                on_iteration=on_iteration,
-            )
-        return progress.finish(run)
-    args = parse(argv)
+    """Run the command, as one process or as one of those that `torchrun` starts; returns the exit code."""
+    launch = launch_of(os.environ)
+    with joined(launch) as group:
+        command = shlex.join(["metarl", "train", *argv])
+        argv = import_named("train", argv)
+        if group.rank > 0:
+            assist(group)
+            return 0
+        if any(a == "--resume" or a.startswith("--resume=") for a in argv) and not {"-h", "--help"} & set(argv):
+            again = parse_args(ResumeArgs, argv, "metarl train --resume RUN")
+            return _resume(again, again.resume, command, group)
+        return _train(parse(argv), command, group, restarted=launch is not None and launch.restarts > 0)
+
+
+def _train(args: Args, command: str, group: Group, restarted: bool) -> int:
+    """restarted: `torchrun` runs the command again, since a process failed; it goes on with what it made."""
     check_threads(args.threads)
     console = Console(quiet=args.quiet, json=args.json)
+    group.divide(args.settings.meta_batch)
+    device = device_of(args.device, group)
+    if restarted:
+        made = args.out or last_folder(Path("runs"), run_name(args))
+        if holds_run_of(made, args.settings):
+            return _resume(args, made, command, group)
     out = args.out or free_folder(Path("runs"), run_name(args))
     check_writable(out)
     with explained_interrupt(out), observed(console, args.log) as (progress, on_start, on_iteration):
@@ -107,6 +125,25 @@ def main(argv: Sequence[str]) -> int:
             args.settings,
             out,
             n_threads=args.threads,
+            device=device,
+            group=group,
+            command=command,
+            on_start=on_start,
+            on_iteration=on_iteration,
+        )
+    return progress.finish(run)
+
+
+def _resume(args: Args | ResumeArgs, path: Path, command: str, group: Group) -> int:
+    check_threads(args.threads)
+    console = Console(quiet=args.quiet, json=args.json)
+    with explained_interrupt(path), observed(console, args.log) as (progress, on_start, on_iteration):
+        run = resume(
+            path,
+            n_threads=args.threads,
+            device=device_of(args.device, group),
+            group=group,
+            iterations=args.iterations if isinstance(args, ResumeArgs) else None,
             command=command,
             on_start=on_start,
             on_iteration=on_iteration,

@@ -18,7 +18,7 @@ from .learners import LEARNERS, LearnerName, LearnerSettings, entry_of, learner_
 from .network_config import NetworkConfig
 from .outer_optimiser import OuterConfig
 from .sampler import Sampler
-from .task_source import Split, TaskSize, TaskSource
+from .task_source import Split, TaskKind, TaskSize, TaskSource
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class SupervisedConfig:
         kind = entry_of(self.algo).trains_on
         train = tasks.sampler("train", self.episodes.size("train"), kind)
         assert train is not None  # every data set has classes to train on
-        told = "truth" if kind == "truth" else "episodes"
+        told: TaskKind = "truth" if kind == "truth" else "episodes"
         validation = tasks.sampler("validation", self.episodes.size("validation"), told)
         problem = train.problem if kind == "classes" else (validation or train).problem
         return Setup(tasks, self.algo.make(problem, self.network), train, validation, steps_at_test(self.algo))

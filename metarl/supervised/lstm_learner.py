@@ -56,7 +56,7 @@ class LSTMLearner:
     """Which label is read with an example: the one before it, as in the papers, or its own."""
     label_scale: float = 1.0
     """Factor on labels as they are read. A one-hot label beside many features hardly moves the gates at the start, and
-    learning stays at chance for thousands of meta-steps; about the square root of the number of features ends that."""
+    learning stays at chance for long; with about the square root of the number of features it soon leaves it."""
     shuffle: bool = True
     """Read support sets in random order in meta-training."""
 

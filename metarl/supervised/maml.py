@@ -4,7 +4,7 @@
   meta-gradient = d/dtheta mean over tasks of L_query(theta_k)
 
 The derivative goes through the steps (second order), or takes d theta_k / d theta for the identity (first order).
-Source: Finn, Abbeel and Levine 2017, equations 1 and 4, section 5.2 (first order), https://arxiv.org/abs/1703.03400
+Source: Finn, Abbeel and Levine 2017, section 2.2, equation 1 and section 5.2 (first order), https://arxiv.org/abs/1703.03400
 Settings of the paper's code, its step sizes on a mean loss as used here (`fast_weights`):
   sinusoid       alpha 0.01, 1 step (10 at test), meta-batch 25, Adam 1e-3, 70,000 iterations, K = 10
   Omniglot       5-way: alpha 0.4 (2.0 on the mean), 1 step (3 at test), meta-batch 32;

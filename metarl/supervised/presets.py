@@ -209,6 +209,9 @@ def _images_in_minutes(config: SupervisedConfig, learner: LearnerName) -> Superv
         config = replace(config, algo=replace(algo, learned_strength=True, labels="paired", label_scale=10.0))
     if family == "gradient" and config.episodes.way > 10:
         config = replace(config, meta_batch=min(config.meta_batch, 4))
+    if isinstance(algo, LSTM | MANN):
+        # At 0.001 they leave chance much later.
+        config = replace(config, outer=replace(config.outer, lr=3e-3))
     if config.outer.schedule == "constant":
         config = replace(config, outer=replace(config.outer, schedule="cosine", final_lr=1e-5))
     return replace(config, iterations=IN_MINUTES[family], log_every=50, validate_every=250, checkpoint_every=250)

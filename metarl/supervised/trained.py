@@ -18,7 +18,7 @@ from .learner import Learner
 from .learners import entry_of, learner_name
 from .runs import open_run
 from .sampler import Sampler
-from .task_source import Split, TaskSize
+from .task_source import Split, TaskKind, TaskSize
 from .train_state import SupervisedState
 from .training import load_run_state
 
@@ -60,7 +60,7 @@ class Trained:
 
     def sampler(self, size: TaskSize, split: Split = "test") -> Sampler:
         """Tasks of a split."""
-        kind = "truth" if entry_of(self.config.algo).trains_on == "truth" else "episodes"
+        kind: TaskKind = "truth" if entry_of(self.config.algo).trains_on == "truth" else "episodes"
         sampler = self.setup.tasks.sampler(split, size, kind)
         if sampler is None:
             raise ValueError(f"the data of {self.run.path} have no {split} classes")
