@@ -123,8 +123,7 @@ def episode_figure(episode: PicturedEpisode, title: str, path: Path) -> None:
     columns = shots + max(asked, LEAST_QUERIES_A_ROW)
     scale = 0.55 if way > 8 else 0.75
     right = float((episode.answer == episode.query_y).mean())
-    with _figure(path, (scale * (columns + 1.2), scale * (1.25 * way + 1.2))) as figure:
-        figure.get_layout_engine().set(hspace=0.14)
+    with _figure(path, (scale * (columns + 1.2), scale * (1.25 * way + 1.2)), gap=0.14) as figure:
         panels = figure.subplots(
             way, columns + 1, squeeze=False, width_ratios=[*[1] * shots, 0.3, *[1] * (columns - shots)]
         )
@@ -166,12 +165,13 @@ def _name(learner: str, statistics: str | None) -> str:
 
 
 @contextmanager
-def _figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure without a window, written at the end."""
+def _figure(path: Path, size: tuple[float, float], gap: float = 0.02) -> Iterator[Figure]:
+    """A figure without a window, written at the end. gap: between rows of panels, as a share of their height."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(hspace=gap))
     FigureCanvasAgg(figure)
     yield figure
     figure.savefig(path, dpi=110)
