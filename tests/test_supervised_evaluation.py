@@ -41,6 +41,9 @@ def test_every_preset_builds(dataset: str, name: str) -> None:
             config.check_learner()
             assert config.episodes.way == way or dataset == "sinusoid"
             assert shot in (None, config.episodes.shot)
+            if dataset == "omniglot" and LEARNERS[learner].trains_on == "episodes":  # 20 images of a class
+                sizes = [config.episodes.size(split) for split in ("train", "test")]
+                assert all(size.shot + size.query <= 20 for size in sizes), learner
             outputs = 1 if dataset == "sinusoid" else way
             problem = Problem(SHAPES[dataset], outputs, dataset != "sinusoid")
             params = config.algo.make(problem, config.network).init(torch.Generator().manual_seed(0))

@@ -80,6 +80,8 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
     rows = {_name(result["learner"], result["statistics"]): result}
     rows |= {_name(result["learner"], mode): row for mode, row in result["other_statistics"].items()}
     rows |= result["baselines"]
+    from matplotlib.ticker import MaxNLocator
+
     with _figure(path, (6, 4)) as figure:
         axes = figure.add_subplot()
         longest = max(len(row["steps"]) for row in rows.values())
@@ -96,7 +98,7 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
             axes.errorbar(steps, mean, half, marker="o", markersize=4, capsize=3, color=colour, label=name)
         if longest > 1:
             axes.set_xlabel("gradient steps")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         else:
             axes.set_xticks([])
         if classes:
@@ -122,6 +124,7 @@ def episode_figure(episode: PicturedEpisode, title: str, path: Path) -> None:
     scale = 0.55 if way > 8 else 0.75
     right = float((episode.answer == episode.query_y).mean())
     with _figure(path, (scale * (columns + 1.2), scale * (1.25 * way + 1.2))) as figure:
+        figure.get_layout_engine().set(hspace=0.14)
         panels = figure.subplots(
             way, columns + 1, squeeze=False, width_ratios=[*[1] * shots, 0.3, *[1] * (columns - shots)]
         )
@@ -136,7 +139,8 @@ def episode_figure(episode: PicturedEpisode, title: str, path: Path) -> None:
             for axes, (image, answer) in zip(panels[k][shots + 1 :], queries, strict=False):
                 _show(axes, image, RIGHT if answer == k else WRONG)
                 if answer != k:
-                    axes.set_title(f"as {answer}", fontsize=7, color=WRONG, y=-0.32, pad=0)
+                    note = axes.text(0.5, -0.06, f"as {answer}", transform=axes.transAxes, ha="center", va="top")
+                    note.set(fontsize=7, color=WRONG, in_layout=False)  # rows are as far apart with notes as without
         panels[0][0].set_title("support", fontsize=8, loc="left")
         panels[0][shots + 1].set_title("queries", fontsize=8, loc="left")
         figure.suptitle(f"{title}\n{100 * right:.0f} % of {len(episode.answer)} queries right", fontsize=9)

@@ -127,7 +127,9 @@ def _images(dataset: DatasetName, learner: LearnerName, way: int, shot: int) -> 
         return replace(config, episodes=replace(config.episodes, train_query=1), meta_batch=32)
     if entry.family == "metric":
         return replace(config, episodes=replace(config.episodes, train_query=5), meta_batch=8)
-    # Fine-tuning: batches of 128 images of any classes, or a few more.
+    if learner != "fine-tune":  # nothing is trained
+        return replace(config, episodes=replace(config.episodes, train_query=1), meta_batch=1)
+    # Batches of 128 images of any classes, or a few more.
     query = max(1, -(-128 // way) - shot)
     return replace(config, episodes=replace(config.episodes, train_query=query), meta_batch=1)
 

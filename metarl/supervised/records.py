@@ -77,10 +77,13 @@ def split_of(config: SupervisedConfig) -> str:
 
 
 def matching_preset(config: SupervisedConfig) -> str:
-    """The preset a config is of, the data and what only decides how long it runs aside; "custom" if none."""
+    """The preset a config is of, the data and what only decides how long it runs aside; "custom" if none.
+
+    Where the two differ in nothing else, it is the paper's.
+    """
     learner, size = learner_name(config.algo), config.episodes
     free = {name: getattr(config, name) for name in (*FREE, "checkpoint_every")}
-    for name in PRESETS:
+    for name in reversed(PRESETS):
         candidate = preset(dataset_name(config.dataset), learner, name, size.way, size.shot)
         if dataclasses.replace(candidate, **free, dataset=config.dataset) == config:
             return name
