@@ -25,7 +25,6 @@ PICTURES = {
     "sinusoid.png": "sinusoid-maml-seed0/evaluation-5shot-tasks.png",
     "sinusoid-steps.png": "sinusoid-maml-seed0/evaluation-5shot-steps.png",
     "omniglot.png": "characters-prototypical/evaluation-tasks.png",
-    "omniglot-steps.png": "characters-maml-5way/evaluation-steps.png",
 }
 """Of docs/fewshot.md, each named docs/fewshot-..., and the runs they come from."""
 
