@@ -252,7 +252,8 @@ def results_table(records: Sequence[dict[str, Any]]) -> str:
     lines = [_row(columns), _row(["---"] * len(columns))]
     for r in sorted(records, key=lambda r: (r["env"], r["algorithm"], r["protocol"], r["preset"], r["seed"])):
         paper = f"{PAPER_MAML[r['env']][1]:g}" if r["protocol"] == "finn2017" and r["env"] in PAPER_MAML else ""
-        cells = [r["env"], r["algorithm"], r["protocol"], str(r["seed"]), *_held_out_cells(r["heldout"]), paper]
+        algorithm = r["algorithm"] if r["preset"] == "default" else f"{r['algorithm']} ({r['preset']})"
+        cells = [r["env"], algorithm, r["protocol"], str(r["seed"]), *_held_out_cells(r["heldout"]), paper]
         cells += [
             *(_oracle_cells(r) if compared else ()),
             f"{_whole(r, 'env_steps') / 1e6:.1f} M",
