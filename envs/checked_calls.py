@@ -67,17 +67,18 @@ def info(family: Family, qpos_before: np.ndarray, state: State) -> Returned:
     return {name: numbers(family, "info", value, shape, f"{name!r}: ") for name, value in returned.items()}
 
 
-def require_finite(family: Family, method: str, values: np.ndarray, n_envs: int) -> None:
-    """ValueError for a number that is not finite in float32. values: (row, ...), row task * n_envs + env."""
+def require_finite(family: Family, method: str, values: np.ndarray, n_envs: int, first_task: int = 0) -> None:
+    """ValueError for a number that is not finite in float32. values: (row, ...), row task * n_envs + env.
+
+    first_task: number of the first of these tasks, where they are a share of all.
+    """
     within = np.abs(values) <= LARGEST  # false for NaN too
     if not within.all():
         first = tuple(int(i) for i in np.argwhere(~within)[0])
         task, env = divmod(first[0], n_envs)
         where = f"component {first[1]}, " if len(first) > 1 else ""
-        raise ValueError(
-            _wrong(family, method, f"{values[first]} ({where}task {task}, environment {env})", "look for a division by "
-                   "zero, log or sqrt")
-        )  # fmt: skip
+        found = f"{values[first]} ({where}task {first_task + task}, environment {env})"
+        raise ValueError(_wrong(family, method, found, "look for a division by zero, log or sqrt"))
 
 
 def call(family: Family, method: str, *arguments: Any, through: str = "") -> Any:

@@ -55,6 +55,7 @@ class ProcessSimulator:
             raise ValueError(f"n_tasks={n_tasks}, n_envs={n_envs}, n_workers={n_workers}: each must be at least 1")
         self.family, self.n_tasks, self.n_envs = family, n_tasks, n_envs
         self.n_diverged = 0
+        self.first_task = 0
         """Observations that were not finite, since this object was made."""
         n_rows = n_tasks * n_envs
         spec = family.spec

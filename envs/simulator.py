@@ -60,6 +60,8 @@ class Simulator:
         self.n_envs = n_envs
         self.n_diverged = 0
         """Simulations that diverged since this object was made."""
+        self.first_task = 0
+        """Number of the first task, for messages, where the tasks are a share of more."""
         n_rows = n_tasks * n_envs
         model = family.model
         self._goal = np.zeros((n_rows, len(family.tasks.names)))
@@ -141,7 +143,7 @@ class Simulator:
         # Observations of all rows, since derived fields are views of all; only the selected ones are kept.
         obs = self._last_obs.copy()
         obs[selected] = checked.observation(self.family, self.state, self._goal)[selected]
-        checked.require_finite(self.family, "observe", obs, self.n_envs)
+        checked.require_finite(self.family, "observe", obs, self.n_envs, self.first_task)
         self._last_obs[:] = obs
 
     def _put(self, qpos: np.ndarray, qvel: np.ndarray, rows: np.ndarray | None) -> None:
@@ -182,7 +184,7 @@ class Simulator:
             reward[~mask] = 0.0
             terminated[~mask] = False
         for method, values in (("observe", obs), ("reward", reward)):
-            checked.require_finite(self.family, method, values, self.n_envs)
+            checked.require_finite(self.family, method, values, self.n_envs, self.first_task)
         self._last_obs[:] = obs
         shape = (self.n_tasks, self.n_envs)
         return Step(obs.reshape(*shape, -1), reward.reshape(shape), terminated.reshape(shape), diverged.reshape(shape))

@@ -42,6 +42,8 @@ class RowSimulator(Protocol):
 
     n_diverged: int
     """Simulations that diverged since this object was made."""
+    first_task: int
+    """Number of the first task, for messages, where the tasks are a share of more."""
 
     def reset(self, tasks: Tasks, rngs: Sequence[np.random.Generator]) -> Float[np.ndarray, "task env obs"]:
         """Start an episode in every row; task i's environments draw from rngs[i] in order."""

@@ -76,6 +76,8 @@ class Collector:
         self._simulators = [
             family.simulator(s.stop - s.start, n_envs, max(1, workers.n_threads // n_shards)) for s in self._shards
         ]
+        for shard, simulator in zip(self._shards, self._simulators, strict=True):
+            simulator.first_task = workers.group.first_task + shard.start
 
     def close(self) -> None:
         """Release the simulators, worker processes included; harmless twice."""

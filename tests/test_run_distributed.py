@@ -145,7 +145,7 @@ def test_an_error_in_one_share_of_the_tasks_is_said_once(ranks: Ranks, tmp_path:
     ended = ranks.run(tmp_path, 4, "train", "failing.py:Failing", *FOUR, "--policy.no-normalise-obs", "--out", "run")
     assert [e.code for e in ended] == [2] * 4
     (said,) = [e.err for e in ended if e.err]
-    assert said.startswith(f"metarl: failing returned a reward of nan (task {task}, environment 0, step 0)")
+    assert said.startswith(f"metarl: failing: reward returned nan (task {task}, environment 0)")
     assert said.count("\n") == 1
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["iteration"] == it
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,7 @@ def policy_of(activation: str = "tanh", scaled: bool = True, env: str = "half-ch
     mean, std = rng.normal(0.0, 0.7, spec.obs_dim), rng.choice([0.05, 0.4, 3.0], spec.obs_dim)
     constants = [torch.tensor(values, dtype=torch.float32).tolist() for values in (mean, std)]
     normaliser = ObsNormaliser(*map(tuple, constants)) if scaled else None
-    context = 2 if scaled else 0
-    network = GaussianMLP(spec.obs_dim, spec.act_dim, (100, 64), activation, normaliser=normaliser, context_dim=context)  # type: ignore[arg-type]
+    network = GaussianMLP(spec.obs_dim, spec.act_dim, (100, 64), activation, normaliser=normaliser)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
     theta = network.init(generator) * 1.2 + 0.05 * torch.randn(network.layout.size, generator=generator)
     return SavedPolicy(config, network, theta, None, None, {})
@@ -100,6 +100,23 @@ def test_the_actions_are_the_same(to: Target, activation: str, scaled: bool, tmp
         np.testing.assert_allclose(predict(obs[:n]), expected[:n], rtol=0, atol=1e-6)
     facts = json.loads(written.facts.read_text())
     assert (facts["format"], facts["env"], facts["obs_dim"]) == (to, "half-cheetah-vel", obs.shape[1])
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_a_context_is_part_of_the_first_bias(to: Target, tmp_path: Path) -> None:
+    if to == "onnx":
+        pytest.importorskip("onnx", reason="needs the extra 'export'")
+    plain = policy_of()
+    network = replace(plain.network, context_dim=2, context_scale=3.0)
+    named = plain.network.layout.unflatten(plain.theta)
+    context, weight = torch.tensor([0.1, -0.2]), torch.randn(2, 100, generator=torch.Generator().manual_seed(1))
+    theta = network.layout.flatten({**named, "context": context, "context_weight": weight})
+    policy = SavedPolicy(plain.env, network, theta, None, None, {})
+    obs = observations(policy)
+    expected = policy.act(obs)
+    assert np.abs(expected - plain.act(obs)).max() > 0.1
+    written = export_policy(policy, to, tmp_path / f"policy{SUFFIX[to]}")
+    np.testing.assert_allclose(predictor(to, written.model)(obs), expected, rtol=0, atol=1e-6)
 
 
 def test_scaling_beside_the_model_is_a_vec_normalize(tmp_path: Path) -> None:
