@@ -121,7 +121,7 @@ def table(record: dict[str, Any]) -> str:
             f"{same} bit for bit. Two take {times['cpu_s']} times less CPU time each, and here {times['wall_s']} times",
             f"less wall time, on {record['cores']} cores with a load average of {record['load_average_before']:.1f}",
             f"before and {record['load_average_after']:.1f} after: what else runs there makes wall times noisy. The",
-            "last column is the mean of a row of parameters a task, with its exchange, as each curvature product has it.",
+            "last column is the mean of a row of parameters a task, with its exchange, as a curvature product has it.",
             "",
             "```",
             record["command"],
