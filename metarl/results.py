@@ -1,10 +1,10 @@
-"""Records of finished runs, and the tables of README.md and docs/fewshot.md made from them.
+"""Records of finished runs, and the tables of README.md and docs made from them.
 
 python -m metarl.results record RUN      write results/ENV-[ALGORITHM-]PROTOCOL-PRESET-seedN.json from an evaluated run;
                                          of supervised learning, results/supervised/...
 python -m metarl.results random          measure untrained policies in the paper's environments
 python -m metarl.results bench           measure speed against raw MuJoCo stepping
-python -m metarl.results readme          rewrite the tables in README.md and docs/fewshot.md from results/
+python -m metarl.results readme          rewrite the tables in the PAGES from results/
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class GaussianMLP:
 
     c is a context vector, which starts at 0: an input that does not come from the environment but is a parameter, so
     that adaptation can move the policy along few directions that meta-training chooses (Finn, Yu et al. 2017, "One-shot
-    visual imitation learning via meta-learning", section 4.3, bias transformation; Zintgraf et al. 2019, CAVIA). A
+    visual imitation learning via meta-learning", bias transformation; Zintgraf et al. 2019, CAVIA). A
     gradient step of size alpha moves k c by alpha k^2 times its gradient. Without a context (context_dim 0) the network
     is the paper's.
     """
