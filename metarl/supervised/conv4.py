@@ -105,41 +105,41 @@ class Conv4:
     def features(
         self, params: Params, x: Float[Tensor, "task example *input"], moments: Sequence[Moments] | None = None
     ) -> tuple[Float[Tensor, "task example feature"], tuple[Moments, ...]]:
-        at, h, used = named(self.layout, params), x, []
-        if at["conv0.weight"].dim() == 5 and not self.pool:
-            return self._by_patches(at, x, moments)
+        at = named(self.layout, params)
+        if self.pool:
+            return self._pooled(at, x, moments)
+        n_tasks, n_examples = x.shape[:2]
+        # Channels last: a patch is made of three contiguous pieces, and rows of channels are what batch norm works on.
+        image, used = x.flatten(0, 1).permute(0, 2, 3, 1), []
         for i in range(LAYERS):
-            h = task_conv(h, filters_first(at[f"conv{i}.weight"]), stride=1 if self.pool else 2)
+            image = _strided(image, at[f"conv{i}.weight"], n_tasks)
+            rows = image.view(n_tasks, -1, self.filters)
+            shift, scale = at[f"norm{i}.shift"], at.get(f"norm{i}.scale")
+            if moments is None:
+                like = (n_tasks, self.filters)
+                scale = None if scale is None else scale.expand(like)
+                rows, mean, variance = norm_relu(rows, shift.expand(like), EPSILON, scale)
+                used.append(Moments(mean, variance))
+            else:
+                rows, own = batch_norm(rows, shift, scale, moments[i])
+                rows = rows.relu()
+                used.append(own)
+            image = rows.view(image.shape)
+        features = image.mean((1, 2)) if self.spatial_mean else image.permute(0, 3, 1, 2).flatten(1)
+        return features.view(n_tasks, n_examples, -1), tuple(used)
+
+    def _pooled(
+        self, at: Mapping[str, Tensor], x: Tensor, moments: Sequence[Moments] | None
+    ) -> tuple[Tensor, tuple[Moments, ...]]:
+        """With stride 1 patches would take nine times the memory of the images: grouped convolutions instead."""
+        h, used = x, []
+        for i in range(LAYERS):
+            h = task_conv(h, filters_first(at[f"conv{i}.weight"]), stride=1)
             given = None if moments is None else moments[i]
             h, own = batch_norm(h, at[f"norm{i}.shift"], at.get(f"norm{i}.scale"), given)
             used.append(own)
-            h = h.relu()
-            if self.pool:
-                h = functional.max_pool2d(h.flatten(0, 1), 2).unflatten(0, h.shape[:2])
+            h = functional.max_pool2d(h.relu().flatten(0, 1), 2).unflatten(0, h.shape[:2])
         return h.mean((3, 4)) if self.spatial_mean else h.flatten(2), tuple(used)
-
-    def _by_patches(
-        self, at: Mapping[str, Tensor], x: Tensor, moments: Sequence[Moments] | None
-    ) -> tuple[Tensor, tuple[Moments, ...]]:
-        """The same for one set of filters per task and stride 2: faster than grouped convolutions there. With
-        stride 1 patches would take nine times the memory of the images."""
-        n_tasks, n_examples = x.shape[:2]
-        # Channels last: a patch is then made of three contiguous pieces.
-        image, used = x.flatten(0, 1).permute(0, 2, 3, 1), []
-        for i in range(LAYERS):
-            patches = extract(image, stride=2)
-            rows = torch.bmm(patches.view(n_tasks, -1, patches.shape[-1]), at[f"conv{i}.weight"].flatten(1, 3))
-            shift, scale = at[f"norm{i}.shift"], at.get(f"norm{i}.scale")
-            if moments is None and scale is None:
-                rows, mean, variance = norm_relu(rows, shift.expand(n_tasks, -1), EPSILON)
-                used.append(Moments(mean, variance))
-            else:
-                rows, own = batch_norm(rows, shift, scale, None if moments is None else moments[i])
-                rows = rows.relu()
-                used.append(own)
-            image = rows.view(*patches.shape[:3], -1)
-        features = image.mean((1, 2)) if self.spatial_mean else image.permute(0, 3, 1, 2).flatten(1)
-        return features.view(n_tasks, n_examples, -1), tuple(used)
 
     def head(
         self, params: Params, features: Float[Tensor, "task example feature"]
@@ -153,3 +153,18 @@ class Conv4:
         at = named(self.layout, params)
         out = self.features(at, x, moments)[0]
         return out if self.outputs is None else self.head(at, out)
+
+
+def _strided(
+    image: Float[Tensor, "image height width channel"],
+    weight: Float[Tensor, "*per 3 3 channel filter"],
+    n_tasks: int,
+) -> Float[Tensor, "image row column filter"]:
+    """Convolution of stride 2, with one set of filters per task as matrix products of patches: faster than grouped."""
+    if weight.dim() == 5:
+        patches = extract(image, stride=2)
+        rows = torch.bmm(patches.view(n_tasks, -1, patches.shape[-1]), weight.flatten(1, 3))
+        return rows.view(*patches.shape[:3], -1)
+    filters = filters_first(weight).contiguous(memory_format=torch.channels_last)
+    out = functional.conv2d(image.permute(0, 3, 1, 2), filters, stride=2, padding=1)
+    return out.permute(0, 2, 3, 1).contiguous()
