@@ -4,8 +4,9 @@ python benchmarks/fewshot_study.py list                       names of the exper
 python benchmarks/fewshot_study.py run [NAME...] [OPTION...]  train, evaluate and record what has no record yet
 python benchmarks/fewshot_study.py pictures                   copy the pictures of docs/fewshot.md from the runs
 
-Runs lie in runs/fewshot, records in results/supervised. An interrupted run is continued. OPTIONs, such as
-`--iterations 300` or `--data FOLDER`, are added to every training command. Then `python -m metarl.results readme`.
+Runs lie in runs/fewshot, records in results/supervised. An interrupted run is continued. On Omniglot each training takes
+about three minutes of one core; OPTIONs, such as `--iterations 30000` or `--data FOLDER`, are added to every training
+command and go before that. Then `python -m metarl.results readme`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,41 @@ PICTURES = {
     "omniglot.png": "characters-prototypical/evaluation-tasks.png",
 }
 """Of docs/fewshot.md, each named docs/fewshot-..., and the runs they come from."""
+SCARCE = "--outer.schedule cosine --validation-episodes 40 --checkpoint-every 100"
+"""For trainings of minutes: smaller batches of tasks, larger steps that fall, few validations."""
+MINUTES: dict[LearnerName, str] = {
+    "maml": "--meta-batch 8 --outer.lr 0.002 --iterations 1200 --validate-every 300",
+    "fo-maml": "--meta-batch 8 --outer.lr 0.002 --iterations 2000 --validate-every 500",
+    "anil": "--meta-batch 8 --outer.lr 0.002 --iterations 2400 --validate-every 600",
+    "meta-sgd": "--meta-batch 8 --outer.lr 0.002 --iterations 1200 --validate-every 300",
+    "maml++": "--meta-batch 4 --outer.lr 0.002 --iterations 600 --validate-every 150",
+    "prototypical": "--train-way 20 --train-query 3 --outer.lr 0.003 --iterations 1600 --validate-every 400",
+    "matching": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 1600 --validate-every 400",
+    "siamese": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 1600 --validate-every 400",
+    "relation": "--meta-batch 4 --outer.lr 0.003 --iterations 1000 --validate-every 250",
+    "lstm": "--meta-batch 16 --iterations 1000 --validate-every 250",
+    "mann": "--meta-batch 16 --iterations 800 --validate-every 200",
+    "snail": "--meta-batch 16 --iterations 600 --validate-every 150",
+    "lstm-optimizer": "--meta-batch 2 --iterations 280 --validate-every 140",
+    "meta-lstm": "--iterations 280 --validate-every 140",
+    "fine-tune": "--outer.lr 0.003 --iterations 1200 --validate-every 400",
+    "reptile": "--iterations 600 --validate-every 300",
+}
+"""About three minutes on Omniglot, 5 ways where the number of classes counts."""
+MANY: dict[LearnerName, str] = {
+    "maml": "--meta-batch 2 --outer.lr 0.002 --iterations 400 --validate-every 200",
+    "fo-maml": "--meta-batch 2 --outer.lr 0.002 --iterations 800 --validate-every 400",
+    "anil": "--meta-batch 2 --outer.lr 0.002 --iterations 1500 --validate-every 500",
+    "meta-sgd": "--meta-batch 2 --outer.lr 0.002 --iterations 400 --validate-every 200",
+    "maml++": "--meta-batch 2 --outer.lr 0.002 --iterations 300 --validate-every 150",
+    "lstm": "--meta-batch 4 --iterations 600 --validate-every 300",
+    "mann": "--meta-batch 4 --iterations 500 --validate-every 250",
+    "snail": "--meta-batch 4 --iterations 400 --validate-every 200",
+    "lstm-optimizer": "--meta-batch 1 --iterations 300 --validate-every 150",
+    "meta-lstm": "--iterations 220 --validate-every 110",
+    "reptile": "--iterations 200 --validate-every 100",
+}
+"""The same with 20 ways."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +95,25 @@ def experiments() -> dict[str, Experiment]:
 
 def _omniglot(split: str, learner: LearnerName) -> dict[str, Experiment]:
     options = f"omniglot --learner {learner} --dataset.split {split}"
+    trains = LEARNERS[learner].trains
     if LEARNERS[learner].any_way:
-        tests = tuple(f"--way {way} --shot {shot}" for way in (5, 20) for shot in (1, 5))
+        if trains:
+            options += f" {SCARCE} {MINUTES[learner]}"
+        tests = tuple(_test(way, shot) for way in (5, 20) for shot in (1, 5))
         return {f"{split}-{learner}": Experiment("fewshot", options, tests)}
-    shots = (1,) if learner == "snail" else (1, 5)  # SNAIL's sequence has a fixed length
-    tests = tuple(f"--shot {shot}" for shot in shots)
-    return {f"{split}-{learner}-{way}way": Experiment("fewshot", f"{options} --way {way}", tests) for way in (5, 20)}
+    found = {}
+    for way, settings in ((5, MINUTES), (20, MANY)):
+        given = f"{options} --way {way} {SCARCE} {settings[learner]}" if trains else f"{options} --way {way}"
+        # SNAIL's sequence has a fixed length; adaptation to 100 images, 600 times, would take longer than training.
+        shots = (1,) if learner == "snail" or way == 20 else (1, 5)
+        tests = tuple(_test(way, shot) for shot in shots)
+        found[f"{split}-{learner}-{way}way"] = Experiment("fewshot", given, tests)
+    return found
+
+
+def _test(way: int, shot: int) -> str:
+    """The same number of queries for all learners: transductive ones depend on it."""
+    return f"--way {way} --shot {shot} --query {5 if way == 5 else 2}"
 
 
 def run(name: str, experiment: Experiment, options: Sequence[str]) -> None:

@@ -7,10 +7,11 @@ import torch
 from blob_tasks import blob_episodes
 
 from metarl.supervised import lstm_optimizer, meta_lstm
-from metarl.supervised.learned_descent import log_and_sign, loss_and_gradient, losses_of
+from metarl.supervised.learned_descent import log_and_sign, loss_and_gradient
 from metarl.supervised.lstm_optimizer import CoordinateLSTM, LSTMOptimizer
 from metarl.supervised.meta_lstm import MetaLSTM
 from metarl.supervised.networks import MLP
+from metarl.supervised.objective import losses_of
 
 NETWORK = MLP(3, 2, (6,), init_std=0.3)
 

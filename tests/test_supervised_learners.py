@@ -9,8 +9,10 @@ from blob_tasks import accuracy, blob_episodes, train
 
 from metarl.supervised.embedding import Embedding, Pixels
 from metarl.supervised.episodes import Episodes, Examples, Problem
+from metarl.supervised.fine_tuning import FineTuning
 from metarl.supervised.lstm_learner import LSTMLearner
 from metarl.supervised.lstm_optimizer import LSTMOptimizer
+from metarl.supervised.maml_plus_plus import MAMLPlusPlus
 from metarl.supervised.mann import MemoryAugmentedNetwork
 from metarl.supervised.matching import MatchingNetwork
 from metarl.supervised.meta_lstm import MetaLSTM
@@ -18,6 +20,7 @@ from metarl.supervised.nearest_neighbour import NearestNeighbour
 from metarl.supervised.networks import MLP
 from metarl.supervised.prototypical import PrototypicalNetwork
 from metarl.supervised.relation import RelationNetwork
+from metarl.supervised.reptile import Reptile
 from metarl.supervised.siamese import SiameseNetwork
 from metarl.supervised.snail import SNAIL
 
@@ -225,3 +228,17 @@ def test_nearest_neighbour_needs_no_training_but_does_not_learn_what_to_ignore()
     assert accuracy(
         NearestNeighbour(PIXELS), {}, blob_episodes(200, torch.Generator().manual_seed(99))
     ) == pytest.approx(0.794, abs=0.05)
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, "maml++", "reptile", "fine-tuning"])
+def test_one_adaptation_gives_every_number_of_steps(name):
+    network = MLP(3, 2, (16,), norm=True, init_std=0.3)
+    others = {"maml++": MAMLPlusPlus(network), "reptile": Reptile(network), "fine-tuning": FineTuning(network)}
+    learner = (OPTIMIZERS | others)[name]
+    params = with_float64(learner.init(torch.Generator().manual_seed(1)))
+    episodes = episodes64()
+    counts = [0, 3, 2]
+    for adapted, count in zip(learner.adapted_after(params, episodes.support, counts), counts, strict=True):
+        alone = learner.adapt(params, episodes.support, count)
+        expected = learner.predict(alone, episodes.query.x)
+        torch.testing.assert_close(learner.predict(adapted, episodes.query.x), expected, rtol=0, atol=0)

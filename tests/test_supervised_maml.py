@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -19,6 +20,7 @@ from metarl.supervised.first_order import first_order_maml
 from metarl.supervised.maml import MAML
 from metarl.supervised.meta_sgd import MetaSGD
 from metarl.supervised.networks import MLP, Network, linear
+from metarl.supervised.objective import losses_of
 
 REGRESSION = MLP(1, 1, (6, 5), init_std=0.8)
 WITH_NORM = MLP(2, 3, (6, 5), norm=True, init_std=0.8)
@@ -30,6 +32,8 @@ LEARNERS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "maml all": (MAML(WITH_NORM, 0.3, 2, adapts="all"), (2,)),
     "maml inductive": (MAML(WITH_NORM, 0.3, 2, statistics="inductive"), (2,)),
     "maml conv": (MAML(CONV, 0.3, 2), (1, 8, 8)),
+    "maml conv inductive": (MAML(CONV, 0.3, 2, statistics="inductive"), (1, 8, 8)),
+    "maml conv scaled": (MAML(Conv4((1, 8, 8), 3, filters=4, scale=True), 0.3, 2, adapts="all"), (1, 8, 8)),
     "anil": (anil(REGRESSION, 0.1, 3), (1,)),
     "anil inductive": (anil(CONV, 0.3, 3, "inductive"), (1, 8, 8)),
     "meta-sgd": (MetaSGD(REGRESSION, 0.1, 2), (1,)),
@@ -198,3 +202,46 @@ def test_a_few_tasks_at_a_time_give_the_gradient_of_all(
     assert parts.gradient.keys() == whole.gradient.keys()
     for key, value in whole.gradient.items():
         torch.testing.assert_close(parts.gradient[key], value)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_one_adaptation_gives_every_number_of_steps(name: str) -> None:
+    learner, shape = LEARNERS[name]
+    episodes = episodes_for(learner, shape)
+    params = {name: value.double() for name, value in learner.init(torch.Generator().manual_seed(3)).items()}
+    counts = [0, 2, 1]
+    found = learner.adapted_after(params, episodes.support, counts)
+    for adapted, count in zip(found, counts, strict=True):
+        alone = learner.adapt(params, episodes.support, count)
+        torch.testing.assert_close(adapted.fast, alone.fast, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_guarded_steps_are_plain_ones_where_these_lower_the_support_loss(name: str) -> None:
+    learner, shape = LEARNERS[name]
+    episodes = episodes_for(learner, shape)
+    params = {name: value.double() for name, value in learner.init(torch.Generator().manual_seed(3)).items()}
+    small = {key: value * 0.01 if key == "step_sizes" else value for key, value in params.items()}
+    careful = dataclasses.replace(learner, step_size=0.001)
+    guarded = dataclasses.replace(careful, guarded=True)
+    expected = careful.adapt(small, episodes.support, 4).fast
+    torch.testing.assert_close(guarded.adapt(small, episodes.support, 4).fast, expected)
+
+
+def test_guarded_steps_never_raise_a_tasks_support_loss_and_do_not_touch_its_neighbours() -> None:
+    plain = MAML(REGRESSION, 1.0, 8)
+    guarded = dataclasses.replace(plain, guarded=True)
+    episodes = episodes_for(plain, (1,), n_tasks=6)
+    params = {name: value.double() * 2 for name, value in plain.init(torch.Generator().manual_seed(3)).items()}
+
+    def losses(learner: MAML, support: Examples) -> Tensor:
+        path = learner.adapted_after(params, support, range(9))
+        return torch.stack([losses_of(learner.predict(task, support.x), support.y) for task in path])
+
+    rises = losses(plain, episodes.support).diff(dim=0) > 0
+    assert rises.any()
+    found = losses(guarded, episodes.support)
+    assert (found.diff(dim=0) <= 0).all()
+    assert (found[-1] < found[0]).all()
+    alone = losses(guarded, Examples(episodes.support.x[:1], episodes.support.y[:1]))
+    torch.testing.assert_close(alone[:, 0], found[:, 0])

@@ -21,7 +21,7 @@ from .learner import Learner, MetaParams
 from .learners import LearnerName, learner_name, steps_at_test
 from .presets import preset
 from .sampler import Sampler
-from .scoring import TaskScores, draw_episodes, join_scores, score
+from .scoring import TaskScores, adapted_after, draw_episodes, join_scores, score_after
 from .task_source import TaskSize
 from .trained import Trained
 from .training import torch_threads
@@ -82,8 +82,8 @@ def scores_by_step(
     parts: list[list[TaskScores]] = [[] for _ in steps]
     done = 0
     for batch in draw_episodes(sampler, n_episodes, generator):
-        for part, count in zip(parts, steps, strict=True):
-            part.append(score(learner, params, batch, count))
+        for part, found in zip(parts, score_after(learner, params, batch, steps), strict=True):
+            part.append(found)
         done += len(batch.support.x)
         if progress is not None:
             progress(done, n_episodes)
@@ -99,7 +99,7 @@ def predictions(
 ) -> list[Float[Tensor, "task query out"]]:
     """What a learner answers after each number of steps on the support sets: logits, or values."""
     with torch.no_grad():
-        return [learner.predict(learner.adapt(params, support, count), query_x) for count in steps]
+        return [learner.predict(task, query_x) for task in adapted_after(learner, params, support, steps)]
 
 
 def generator_of_tests(seed: int) -> torch.Generator:

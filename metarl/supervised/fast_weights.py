@@ -28,7 +28,7 @@ from .batch_norm import Moments
 from .closed_form import has_closed_form, loss_gradient, mean_loss
 from .episodes import Examples
 from .networks import MLP, Network
-from .objective import mean_query_loss
+from .objective import losses_of, mean_query_loss
 
 Part = Literal["all", "weights", "head"]
 Statistics = Literal["transductive", "inductive"]
@@ -136,6 +136,14 @@ class FastWeights:
                 return torch.autograd.grad(loss, at, create_graph=differentiable)[0]
 
         return gradient
+
+    def support_losses(self, fast: Float[Tensor, "task own"], batch: Batch) -> Float[Tensor, " task"]:
+        """The loss that `gradient` is the derivative of."""
+        if self.adapts == "head":
+            prediction = self.network.head(self.fast_layout.unflatten(fast), batch.examples.x)
+        else:
+            prediction = self.outputs(batch.fixed, fast, batch.examples.x, batch.moments)[0]
+        return losses_of(prediction, batch.examples.y)
 
     def adapted(
         self, fixed: Tensor, fast: Tensor, support: Examples, moments: tuple[Moments, ...] | None

@@ -10,6 +10,7 @@ from_scratch training on the support set alone from a random network; nothing is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -62,7 +63,10 @@ class FineTuning:
 
     def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> TaskParams:
         """Train on the support set. Steps count as the identity in its derivative."""
-        theta, count = params["theta"], check_steps(steps, self.steps)
+        return self.adapted_after(params, support, [check_steps(steps, self.steps)])[0]
+
+    def adapted_after(self, params: MetaParams, support: Examples, counts: Sequence[int]) -> list[TaskParams]:
+        theta, count = params["theta"], max(counts, default=0)
         if self.new_head:
             theta = with_new_head(self.network, theta)
         fixed, fast = self._weights.split(theta, len(support.x))
@@ -72,7 +76,7 @@ class FineTuning:
             path = adapt(gradient, fast, batches, [self.step_size] * count)
         else:
             path = adapt_with(InnerAdam(self.step_size), gradient, fast, batches)
-        return self._weights.adapted(fixed, path[-1], support, moments)
+        return [self._weights.adapted(fixed, path[n], support, moments) for n in counts]
 
     def predict(
         self, adapted: TaskParams, query_x: Float[Tensor, "task query *input"]

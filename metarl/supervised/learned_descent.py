@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from .batch_norm import Moments
 from .episodes import Examples
 from .learner import MetaParams
 from .networks import Network
+from .objective import losses_of
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,6 @@ def log_and_sign(gradient: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "
 def task_losses(network: Network, theta: Float[Tensor, "task P"], examples: Examples) -> Float[Tensor, " task"]:
     """Mean loss of each task's examples, with their own batch-norm moments."""
     return losses_of(network(theta, examples.x), examples.y)
-
-
-def losses_of(prediction: Float[Tensor, "task example out"], y: Tensor) -> Float[Tensor, " task"]:
-    """Mean cross-entropy or squared error of each task."""
-    if y.dtype.is_floating_point:
-        return (prediction - y).square().mean((1, 2))
-    return cross_entropy(prediction.transpose(1, 2), y, reduction="none").mean(1)
 
 
 def loss_and_gradient(

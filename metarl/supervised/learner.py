@@ -7,7 +7,7 @@ them, and a task's result does not depend on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -58,3 +58,11 @@ class Learner(Protocol):
         progress: the fraction of meta-training that is done, in [0, 1), for schedules that are part of a method.
         As a rule the derivative of the mean query loss; Reptile's is the way back from where adaptation went.
         """
+
+
+@runtime_checkable
+class StepwiseLearner(Learner, Protocol):
+    """A learner that adapts by steps."""
+
+    def adapted_after(self, params: MetaParams, support: Examples, counts: Sequence[int]) -> list[Adapted]:
+        """What `adapt` yields after each of these numbers of steps, from one adaptation of the largest number."""

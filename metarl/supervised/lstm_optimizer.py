@@ -15,7 +15,7 @@ optimised loss itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,12 +24,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .episodes import Episodes, Examples
+from .fast_weights import check_steps
 from .learned_descent import (
     AdaptedNetwork,
     adapted_network,
     log_and_sign,
     loss_and_gradient,
-    losses_of,
     outputs,
     start_of,
 )
@@ -37,6 +37,7 @@ from .learner import MetaGradient, MetaParams
 from .lstm import LSTMCell, LSTMState
 from .naming import named, part_of
 from .networks import Network
+from .objective import losses_of
 
 OptimizerState = tuple[LSTMState, ...]
 """A state for each layer, each (task, P, hidden)."""
@@ -103,12 +104,17 @@ class LSTMOptimizer:
         return {"theta": self.network.init(generator)} | named("optimizer", self.optimizer.init(generator))
 
     def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> AdaptedNetwork:
+        return self.adapted_after(params, support, [check_steps(steps, self.steps)])[0]
+
+    def adapted_after(self, params: MetaParams, support: Examples, counts: Sequence[int]) -> list[AdaptedNetwork]:
         own = part_of(params, "optimizer")
         theta = start_of(params, len(support.x))
         state = self.optimizer.start(theta)
-        for _ in range(self.steps if steps is None else steps):
+        path = [theta]
+        for _ in range(max(counts, default=0)):
             theta, state = self._step(own, theta, state, support)
-        return adapted_network(self.network, theta, support)
+            path.append(theta)
+        return [adapted_network(self.network, path[count], support) for count in counts]
 
     def predict(
         self, adapted: AdaptedNetwork, query_x: Float[Tensor, "task query *input"]

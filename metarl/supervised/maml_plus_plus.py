@@ -15,6 +15,7 @@ number takes the last step's rates, shifts and statistics.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -92,9 +93,12 @@ class MAMLPlusPlus:
         return params
 
     def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> TaskParams:
-        count = check_steps(steps, self.steps)
-        path, _ = self._path(params, support, count, first_order=False, running=self.statistics == "running")
-        return TaskParams(self._norms(params, count), path[-1], self._running(params, count))
+        return self.adapted_after(params, support, [check_steps(steps, self.steps)])[0]
+
+    def adapted_after(self, params: MetaParams, support: Examples, counts: Sequence[int]) -> list[TaskParams]:
+        most, running = max(counts, default=0), self.statistics == "running"
+        path, _ = self._path(params, support, most, first_order=False, running=running)
+        return [TaskParams(self._norms(params, n), path[n], self._running(params, n)) for n in counts]
 
     def predict(
         self, adapted: TaskParams, query_x: Float[Tensor, "task query *input"]

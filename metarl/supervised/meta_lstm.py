@@ -15,7 +15,7 @@ descent with step size 0.011.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,12 +24,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .episodes import Episodes, Examples
+from .fast_weights import check_steps
 from .learned_descent import (
     AdaptedNetwork,
     adapted_network,
     log_and_sign,
     loss_and_gradient,
-    losses_of,
     outputs,
     start_of,
 )
@@ -37,7 +37,7 @@ from .learner import MetaGradient, MetaParams
 from .lstm import LSTMCell, LSTMState
 from .naming import named, part_of
 from .networks import Network
-from .objective import differentiate
+from .objective import differentiate, losses_of
 
 P = 10.0
 """Of `log_and_sign`: the paper's."""
@@ -86,12 +86,17 @@ class MetaLSTM:
         return {"theta": self.network.init(generator)} | named("lstm", self._cell.init(generator)) | gates
 
     def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> AdaptedNetwork:
+        return self.adapted_after(params, support, [check_steps(steps, self.steps)])[0]
+
+    def adapted_after(self, params: MetaParams, support: Examples, counts: Sequence[int]) -> list[AdaptedNetwork]:
         theta = start_of(params, len(support.x))
         gates = Gates(self._cell.start(tuple(theta.shape), theta), torch.ones_like(theta), torch.zeros_like(theta))
-        for _ in range(self.steps if steps is None else steps):
+        path = [theta]
+        for _ in range(max(counts, default=0)):
             losses, gradient = loss_and_gradient(self.network, theta, support)
             theta, gates = self.step(params, theta, losses, gradient, gates)
-        return adapted_network(self.network, theta, support)
+            path.append(theta)
+        return [adapted_network(self.network, path[count], support) for count in counts]
 
     def step(
         self,

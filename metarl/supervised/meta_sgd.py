@@ -10,6 +10,7 @@ Differs: step sizes start at one number instead of at random ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from .episodes import Episodes, Examples
 from .fast_weights import FastWeights, Part, Statistics, TaskParams, check_positive, check_steps
 from .learner import MetaGradient, MetaParams
-from .maml import descend
+from .maml import Descent
 from .networks import Network
 from .objective import differentiate_in_parts
 
@@ -40,6 +41,8 @@ class MetaSGD:
     """What adapts; see MAML."""
     statistics: Statistics = "transductive"
     """What queries are normalised with; see MAML."""
+    guarded: bool = False
+    """See `Descent`; adaptation is then not differentiable."""
 
     def __post_init__(self) -> None:
         check_positive("step_size", self.step_size)
@@ -55,8 +58,12 @@ class MetaSGD:
         return {"theta": theta, "step_sizes": theta.new_full((self._weights.fast_layout.size,), self.step_size)}
 
     def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> TaskParams:
-        step_sizes = [params["step_sizes"]] * check_steps(steps, self.steps)
-        return descend(self._weights, params["theta"], support, step_sizes, self.first_order)
+        return self.adapted_after(params, support, [check_steps(steps, self.steps)])[0]
+
+    def adapted_after(self, params: MetaParams, support: Examples, counts: Sequence[int]) -> list[TaskParams]:
+        step_sizes = [params["step_sizes"]] * max(counts, default=0)
+        rule = Descent(self._weights, step_sizes, self.first_order, self.guarded)
+        return rule.adapted_after(params["theta"], support, counts)
 
     def predict(
         self, adapted: TaskParams, query_x: Float[Tensor, "task query *input"]

@@ -54,6 +54,15 @@ def differentiate_in_parts(
     return MetaGradient(gradient, objective)
 
 
+def losses_of(
+    prediction: Float[Tensor, "task example out"], y: Int[Tensor, "task example"] | Float[Tensor, "task example out"]
+) -> Float[Tensor, " task"]:
+    """Mean cross-entropy of each task's logits (nats), or its mean squared error for float targets."""
+    if y.dtype.is_floating_point:
+        return (prediction - y).square().mean((1, 2))
+    return cross_entropy(prediction.transpose(1, 2), y, reduction="none").mean(1)
+
+
 def mean_query_loss(
     prediction: Float[Tensor, "task query out"], y: Int[Tensor, "task query"] | Float[Tensor, "task query out"]
 ) -> Float[Tensor, ""]:

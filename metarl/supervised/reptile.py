@@ -14,6 +14,7 @@ Differs: Adam's second moments start anew in every task.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,8 +65,11 @@ class Reptile:
 
         First order: the result is differentiable in params, its derivative the identity, as Adam's steps have none.
         """
+        return self.adapted_after(params, support, [check_steps(steps, self.steps)])[0]
+
+    def adapted_after(self, params: MetaParams, support: Examples, counts: Sequence[int]) -> list[TaskParams]:
         generator = torch.Generator().manual_seed(0)
-        return self._train(params["theta"], support, support, check_steps(steps, self.steps), generator)
+        return self._train(params["theta"], support, support, counts, generator)
 
     def predict(
         self, adapted: TaskParams, query_x: Float[Tensor, "task query *input"]
@@ -78,20 +82,20 @@ class Reptile:
         union = Examples(torch.cat([support.x, query.x], 1), torch.cat([support.y, query.y], 1))
         generator = torch.Generator().manual_seed(int(progress * 2**53))
         with torch.no_grad():
-            adapted = self._train(params["theta"], union, support, self.steps, generator)
+            (adapted,) = self._train(params["theta"], union, support, [self.steps], generator)
             way_back = params["theta"] - adapted.fast.mean(0)
             objective = mean_query_loss(self.predict(adapted, query.x), query.y)
         return MetaGradient({"theta": way_back}, objective)
 
     def _train(
-        self, theta: Tensor, examples: Examples, support: Examples, steps: int, generator: torch.Generator
-    ) -> TaskParams:
+        self, theta: Tensor, examples: Examples, support: Examples, counts: Sequence[int], generator: torch.Generator
+    ) -> list[TaskParams]:
         fixed, fast = self._weights.split(theta, len(examples.x))
-        order = mini_batches(examples.x.shape[1], self.batch, steps, generator)
+        order = mini_batches(examples.x.shape[1], self.batch, max(counts, default=0), generator)
         batches = [self._weights.batch(fixed, take(examples, index))[0] for index in order]
         update = InnerAdam(self.step_size, self.beta_1)
         path = adapt_with(update, self._weights.gradient(first_order=True), fast, batches)
-        return self._weights.adapted(fixed, path[-1], support, None)
+        return [self._weights.adapted(fixed, path[count], support, None) for count in counts]
 
 
 def take(examples: Examples, index: Int[Tensor, " batch"]) -> Examples:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from .episodes import Episodes, tasks
-from .learner import Learner, MetaParams
+from .episodes import Episodes, Examples, tasks
+from .learner import Adapted, Learner, MetaParams, StepwiseLearner
+from .objective import losses_of
 from .sampler import Sampler
 
 EPISODES_AT_ONCE = 20
 """Tasks that are adapted together in evaluation; bounds the memory."""
-
-
-def task_losses(
-    prediction: Float[Tensor, "task query out"], y: Int[Tensor, "task query"] | Float[Tensor, "task query out"]
-) -> Float[Tensor, task]:
-    """Mean cross-entropy of each task's logits (nats), or its mean squared error for float targets."""
-    if y.dtype.is_floating_point:
-        return (prediction - y).square().mean((1, 2))
-    return cross_entropy(prediction.transpose(1, 2), y, reduction="none").mean(1)
 
 
 def task_accuracies(prediction: Float[Tensor, "task query way"], y: Int[Tensor, "task query"]) -> Float[Tensor, task]:
@@ -48,9 +39,34 @@ def score(learner: Learner, params: MetaParams, episodes: Episodes, steps: int |
     """Adapt to the support sets and ask about the query sets; steps as in `Learner.adapt`."""
     with torch.no_grad():
         prediction = learner.predict(learner.adapt(params, episodes.support, steps), episodes.query.x)
-    y = episodes.query.y
+    return scores_of(prediction, episodes.query.y)
+
+
+def scores_of(
+    prediction: Float[Tensor, "task query out"], y: Int[Tensor, "task query"] | Float[Tensor, "task query out"]
+) -> TaskScores:
+    """Scores of predictions."""
     accuracy = None if y.dtype.is_floating_point else task_accuracies(prediction, y).double().numpy()
-    return TaskScores(task_losses(prediction, y).double().numpy(), accuracy)
+    return TaskScores(losses_of(prediction, y).double().numpy(), accuracy)
+
+
+def score_after(
+    learner: Learner, params: MetaParams, episodes: Episodes, counts: Sequence[int | None]
+) -> list[TaskScores]:
+    """`score` after each of these numbers of steps."""
+    with torch.no_grad():
+        adapted = adapted_after(learner, params, episodes.support, counts)
+        return [scores_of(learner.predict(task, episodes.query.x), episodes.query.y) for task in adapted]
+
+
+def adapted_after(
+    learner: Learner, params: MetaParams, support: Examples, counts: Sequence[int | None]
+) -> list[Adapted]:
+    """`Learner.adapt` for each of these numbers of steps, in one go where the learner can."""
+    steps = [count for count in counts if count is not None]
+    if isinstance(learner, StepwiseLearner) and len(steps) == len(counts):
+        return learner.adapted_after(params, support, steps)
+    return [learner.adapt(params, support, count) for count in counts]
 
 
 def draw_episodes(

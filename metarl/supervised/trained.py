@@ -16,11 +16,16 @@ from .datasets import ProblemName, of_problem
 from .image_files import Progress
 from .learner import Learner
 from .learners import entry_of, learner_name
+from .maml import MAML
+from .meta_sgd import MetaSGD
 from .runs import open_run
 from .sampler import Sampler
 from .task_source import Split, TaskKind, TaskSize
 from .train_state import SupervisedState
 from .training import load_run_state
+
+GUARDED = "guarded"
+"""Among the ways to evaluate a learner: steps that raise the support loss are undone."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,15 @@ class Trained:
     def by_statistics(self) -> dict[str, Learner]:
         """The learner for each way to take batch norm's statistics in evaluation, its own first.
 
-        One without a name where there is no such choice.
+        One without a name where there is no such choice; beside it, in regression, the guarded one of a learner that
+        can be so (`maml.Descent`): few support points are where plain steps blow up.
         """
         modes = getattr(self.config.algo, "MODES", ())
         if not modes or not self.config.network.normalises:
-            return {"": self.learner}
+            learners = {"": self.learner}
+            if isinstance(self.learner, MAML | MetaSGD) and of_problem(self.config.dataset) == "regression":
+                learners[GUARDED] = dataclasses.replace(self.learner, guarded=True)
+            return learners
         own = str(getattr(self.config.algo, "statistics"))  # noqa: B009 - not every learner's settings have it
         learners = {own: self.learner}
         for mode in modes:
