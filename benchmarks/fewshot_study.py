@@ -4,7 +4,7 @@ python benchmarks/fewshot_study.py list                       names of the exper
 python benchmarks/fewshot_study.py run [NAME...] [OPTION...]  train, evaluate and record what has no record yet
 python benchmarks/fewshot_study.py pictures                   copy the pictures of docs/fewshot.md from the runs
 
-Runs lie in runs/fewshot, records in results/supervised. An interrupted run is continued. On Omniglot each training takes
+Runs lie in runs/fewshot, records in results/supervised. An interrupted run is continued. On Omniglot a training takes
 about three minutes of one core; OPTIONs, such as `--iterations 30000` or `--data FOLDER`, are added to every training
 command and go before that. Then `python -m metarl.results readme`.
 """

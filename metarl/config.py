@@ -116,6 +116,9 @@ class TrainConfig:
     """Policy to start from: a policy folder, a run, or a zip of Stable-Baselines3's PPO."""
     init_scaling: Annotated[str, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")] = ""
     """VecNormalize pickle that the zip was trained under."""
+    init_min_std: Annotated[float, tyro.conf.arg(help_behavior_hint="(default: 0, its own)")] = 0.0
+    """Standard deviation of an action, in units of its range, to which that of the policy to start from is raised where
+    it is less: one that is sure of its actions shows adaptation little."""
     init_sha256: Annotated[str, tyro.conf.Suppress] = ""
     """Checksum of the files to start from, so that a run that is resumed has the same start."""
 
@@ -125,6 +128,8 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}, but must be at least 0")
+        if not 0 <= self.init_min_std < math.inf:
+            raise ValueError(f"init_min_std is {self.init_min_std}, but must be at least 0 and finite")
         for table in ("policy", "algo"):
             require_finite(getattr(self, table), table)
         require_countable(self)

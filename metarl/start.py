@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from pathlib import Path
 
 from jaxtyping import Float
@@ -30,6 +31,8 @@ def with_start(config: TrainConfig) -> TrainConfig:
     if not config.init:
         if config.init_scaling:
             raise ValueError("init_scaling goes with init, which is not given")
+        if config.init_min_std:
+            raise ValueError("init_min_std goes with init, which is not given; without it, set policy.init_std")
         return config
     load_start(config, config.env.make())
     return dataclasses.replace(config, init_sha256=_digest(config))
@@ -57,7 +60,15 @@ def load_start(config: TrainConfig, family: TaskFamily) -> tuple[GaussianMLP, Fl
     if network.obs_dim == family.spec.obs_dim + goal_dim and config.policy.context_dim == goal_dim:
         network, theta = goal_as_context(network, theta, goal_dim, config.policy.context_scale)
     _check_fits(network, config.policy, family, path)
+    if config.init_min_std:
+        theta = _with_min_std(network, theta, config.init_min_std)
     return network, theta
+
+
+def _with_min_std(network: GaussianMLP, theta: Float[Tensor, " P"], std: float) -> Float[Tensor, " P"]:
+    """theta with a standard deviation of each action of at least so much."""
+    named = network.layout.unflatten(theta)
+    return network.layout.flatten({**named, "log_std": named["log_std"].clamp(min=math.log(std))})
 
 
 def _missing(config: TrainConfig) -> str:

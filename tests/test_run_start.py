@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import SMALL, assert_same_run, call, fails, train_small
+from small_runs import SMALL, assert_same_run, call, fails, small_config, train_small
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
@@ -26,6 +27,7 @@ from metarl.envs import MetaSB3VecEnv
 from metarl.export import export_policy
 from metarl.policies.sb3 import gaussian_mlp_from_sb3
 from metarl.policies.sb3_zip import gaussian_mlp_from_zip, read_vec_normalize
+from metarl.start import load_start
 
 
 def saved_ppo(folder: Path, activation: type[nn.Module] = nn.Tanh, **options: Any) -> tuple[PPO, VecNormalize, Path]:
@@ -213,11 +215,25 @@ def test_an_oracle_is_a_start_whose_goal_becomes_the_context(
     )
 
 
+def test_a_start_that_is_sure_of_its_actions_is_made_less_so(tmp_path: Path) -> None:
+    first = train_small(tmp_path / "first", "--iterations", "1", "--policy.init-std", "0.4")
+    config = dataclasses.replace(small_config(), init=str(first))
+    own, raised = (
+        load_start(dataclasses.replace(config, init_min_std=std), config.env.make())[1] for std in (0.0, 0.5)
+    )
+    entries = load_policy(first).network.layout.unflatten
+    assert entries(own)["log_std"].exp().max() < 0.5
+    torch.testing.assert_close(entries(raised)["log_std"].exp(), torch.full((2,), 0.5))
+    rest = [name for name in entries(own) if name != "log_std"]
+    assert all(torch.equal(entries(own)[name], entries(raised)[name]) for name in rest)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--init", "nowhere.zip"], "nowhere.zip"),
         (["--init-scaling", "s.pkl"], "goes with init"),
+        (["--init-min-std", "0.2"], "goes with init"),
         (["--init", "PPO"], "give also --policy.no-normalise-obs"),
         (["--init", "PPO", "--policy.hidden-sizes", "9"], "--policy.hidden-sizes 8 --policy.no-normalise-obs"),
         (["--init", "FOLDER/text.txt"], "damaged or no model"),
