@@ -25,10 +25,14 @@ PRESETS: dict[PresetName, str] = {
 # but hardly adds noise to the thousands of weights; the scale makes up for it. With both, a step moves the scaled goal
 # by 0.005 x 27^2 = 3.6 times its gradient: on the Ants, whose oracles act with a standard deviation of about 0.28, from
 # the middle to most goals. Of 12, 20, 27, 36 and 45 on ant-vel the middle one led closest. The gradient grows as that
-# spread falls: the oracle of half-cheetah-vel has 0.1.
+# spread falls, and from a spread of a twentieth leads nowhere: results/guided-starts.json.
 GUIDED_INNER_LR = 0.005
 CONTEXT_SCALE = 27.0
-CONTEXT_SCALES = {"half-cheetah-vel": 12.0}
+CONTEXT_SCALES: dict[tuple[str, ProtocolName], float] = {
+    ("half-cheetah-vel", "finn2017"): 12.0,
+    ("half-cheetah-vel", "modern"): 18.0,
+}
+GUIDED_MIN_STD: dict[tuple[str, ProtocolName], float] = {("half-cheetah-vel", "modern"): 0.25}
 # 16 and 40 iterations, of the Ant's directions and the cheetah's velocities, moved the return after a step no further.
 GUIDED_ITERATIONS = 10
 
@@ -129,12 +133,13 @@ def _guided(env_name: str, protocol: ProtocolName) -> TrainConfig:
     assert isinstance(config.algo, MAMLTRPO)
     oracle = EnvConfig(name=env_name, protocol=protocol, oracle=True)
     like = baseline_preset("oracle", oracle).policy
-    goal_dim, scale = config.env.make().spec.goal_dim, CONTEXT_SCALES.get(env_name, CONTEXT_SCALE)
+    goal_dim, scale = config.env.make().spec.goal_dim, CONTEXT_SCALES.get((env_name, protocol), CONTEXT_SCALE)
     return replace(
         config,
         policy=replace(like, context_dim=goal_dim, context_scale=scale),
         algo=replace(config.algo, inner_lr=GUIDED_INNER_LR, max_kl=0.03),
         init=str(baseline_folder("oracle", oracle)),
+        init_min_std=GUIDED_MIN_STD.get((env_name, protocol), 0.0),
         iterations=GUIDED_ITERATIONS,
     )
 
