@@ -31,8 +31,12 @@ CONTEXT_SCALE = 27.0
 CONTEXT_SCALES: dict[tuple[str, ProtocolName], float] = {
     ("half-cheetah-vel", "finn2017"): 12.0,
     ("half-cheetah-vel", "modern"): 18.0,
+    ("half-cheetah-dir", "modern"): 15.0,
 }
-GUIDED_MIN_STD: dict[tuple[str, ProtocolName], float] = {("half-cheetah-vel", "modern"): 0.25}
+GUIDED_MIN_STD: dict[tuple[str, ProtocolName], float] = {
+    ("half-cheetah-vel", "modern"): 0.25,
+    ("half-cheetah-dir", "modern"): 0.25,
+}
 # 16 and 40 iterations, of the Ant's directions and the cheetah's velocities, moved the return after a step no further.
 GUIDED_ITERATIONS = 10
 
