@@ -25,7 +25,7 @@ from .algorithms.registry import DEFAULT_ALGORITHM, algorithm_name
 from .baselines import RECORD as BASELINE_RECORD
 from .config import TrainConfig
 from .evaluate import adaptation_path
-from .learning_table import learning_table
+from .learning_table import guided_starts_table, learning_table
 from .metrics import read_metrics
 from .presets import PRESETS, preset
 from .runs import open_run, read_json, versions, write_atomic
@@ -360,9 +360,12 @@ def fewshot_blocks(folder: Path = RESULTS) -> dict[str, str]:
 
 
 def learning_blocks(folder: Path = RESULTS) -> dict[str, str]:
-    """The generated block of docs/learning.md from the records in a folder."""
+    """The generated blocks of docs/learning.md from the records in a folder."""
     records = [read_json(path) for path in sorted(folder.glob("*-seed*.json"))]
-    return {"learning": learning_table(records, PAPER_MAML)}
+    return {
+        "learning": learning_table(records, PAPER_MAML),
+        "guided starts": guided_starts_table(read_json(folder / "guided-starts.json")),
+    }
 
 
 PAGES = {
