@@ -23,8 +23,8 @@ from metarl.results import readme_text
 from metarl.runs import open_run, read_json, write_atomic
 
 RUNS, RECORDS, DOCS = Path("runs", "study"), Path("results", "study"), Path("docs")
-ITERATIONS = 40
-"""Of 20 tasks x 20 trajectories x 200 steps, before and after adaptation: 6.4 million environment steps."""
+ITERATIONS = 25
+"""Of 20 tasks x 20 trajectories x 200 steps, before and after adaptation: 4 million environment steps."""
 LAST = 5
 """Iterations that a final score is averaged over."""
 
@@ -49,7 +49,10 @@ GROUPS: dict[str, tuple[Experiment, ...]] = {
         Experiment("default-seed2", "default preset, another seed", "--seed 2"),
         Experiment("paper", "paper preset", "--preset paper", ITERATIONS // 2),
         Experiment(
-            "paper-normalised", "paper preset, observations normalised", "--preset paper --policy.normalise-obs", 20
+            "paper-normalised",
+            "paper preset, observations normalised",
+            "--preset paper --policy.normalise-obs",
+            ITERATIONS // 2,
         ),
     ),
     "policy": (

@@ -32,10 +32,14 @@ CONTEXT_SCALES: dict[tuple[str, ProtocolName], float] = {
     ("half-cheetah-vel", "finn2017"): 12.0,
     ("half-cheetah-vel", "modern"): 18.0,
     ("half-cheetah-dir", "modern"): 15.0,
+    ("point-nav", "finn2017"): 8.0,
+    ("point-nav", "modern"): 8.0,
 }
 GUIDED_MIN_STD: dict[tuple[str, ProtocolName], float] = {
     ("half-cheetah-vel", "modern"): 0.25,
     ("half-cheetah-dir", "modern"): 0.25,
+    ("point-nav", "finn2017"): 0.3,
+    ("point-nav", "modern"): 0.3,
 }
 # 16 and 40 iterations, of the Ant's directions and the cheetah's velocities, moved the return after a step no further.
 GUIDED_ITERATIONS = 10

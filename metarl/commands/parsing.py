@@ -10,13 +10,17 @@ import tomllib
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from metarl.settings import nearest
 
 Args = TypeVar("Args")
+
+# Options of every training command.
+ResumePath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")]
+TomlPath = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")]
 
 _FRAME = "╭╮╰╯│"
 _RULE = re.compile(r"^[─\-]{3,}$")

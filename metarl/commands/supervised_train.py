@@ -13,7 +13,7 @@ import tyro
 
 from metarl.commands.checks import check_least, check_writable, explained_interrupt, free_folder
 from metarl.commands.console import Console
-from metarl.commands.parsing import parse_args, read_toml, scan
+from metarl.commands.parsing import ResumePath, TomlPath, parse_args, read_toml, scan
 from metarl.commands.supervised_progress import SupervisedProgress
 from metarl.settings import nearest
 from metarl.supervised.config import SupervisedConfig, check_dataset, check_learner, config_from_dict
@@ -31,8 +31,6 @@ DEFAULTS: dict[ProblemName, tuple[DatasetName, LearnerName]] = {
 }
 MANY = ("network.hidden",)
 
-ResumePath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")]
-TomlPath = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")]
 OutPath = Annotated[
     Path | None,
     tyro.conf.arg(

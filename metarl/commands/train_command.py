@@ -15,7 +15,7 @@ from metarl.algorithms.registry import DEFAULT_ALGORITHM, AlgorithmName
 from metarl.assist import assist
 from metarl.commands.checks import check_threads, check_writable, explained_interrupt, free_folder, last_folder
 from metarl.commands.console import Console
-from metarl.commands.parsing import parse_args, read_toml, scan
+from metarl.commands.parsing import ResumePath, TomlPath, parse_args, read_toml, scan
 from metarl.commands.train_progress import LogOptions, observed
 from metarl.config import TrainConfig, check_algorithm, config_from_dict, nearest
 from metarl.devices import device_of
@@ -30,8 +30,6 @@ from metarl.train import resume, train
 DEFAULT_ENV = "half-cheetah-dir"
 MANY = ("policy.hidden-sizes",)
 
-ResumePath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")]
-TomlPath = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")]
 OutPath = Annotated[
     Path | None,
     tyro.conf.arg(

@@ -122,8 +122,10 @@ def baseline_table(records: Sequence[Record], split: str) -> str:
 def peers_table(record: Mapping[str, Any]) -> str:
     """How many times as long the other ways to a meta-gradient take."""
     ways = [way for way in record["works"][0]["ratio"] if way != "ours"]
-    lines = [_row(["CPU time as a multiple of ours", *ways]), _row(["---"] * (len(ways) + 1))]
-    lines += [_row([work["work"], *(f"{work['ratio'][way]:.2f}" for way in ways)]) for work in record["works"]]
+    lines = [_row(["CPU time as a multiple of ours", *ways, "ours"]), _row(["---"] * (len(ways) + 2))]
+    for work in record["works"]:
+        ratios = [f"{work['ratio'][way]:.2f}" for way in ways]
+        lines.append(_row([work["work"], *ratios, f"{work['median_ms']['ours']:.1f} ms"]))
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return "\n".join([*lines, "", f"{record['what']}. `{record['command']}`; {versions}; {record['machine']}."])
 
