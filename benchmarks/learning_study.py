@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from metarl.metrics import read_metrics
-from metarl.results import readme_text
 from metarl.runs import open_run, read_json, write_atomic
 
 RUNS, RECORDS, DOCS = Path("runs", "study"), Path("results", "study"), Path("docs")
+BEGIN, END = "<!-- study: made by 'python benchmarks/learning_study.py docs' -->", "<!-- end of study -->"
 ITERATIONS = 25
 """Of 20 tasks x 20 trajectories x 200 steps, before and after adaptation: 4 million environment steps."""
 LAST = 5
@@ -194,10 +194,12 @@ def main(argv: Sequence[str]) -> int:
     if list(argv) == ["docs"]:
         found = {name: RECORDS / f"{name}.json" for name in EXPERIMENTS}
         records = {name: read_json(path) for name, path in found.items() if path.exists()}
-        for i, group in enumerate(GROUPS):
-            figure(group, records, DOCS / f"learning-{i + 1}.png")
+        for i, (group, members) in enumerate(GROUPS.items()):
+            if any(member.name in records for member in members):
+                figure(group, records, DOCS / f"learning-{i + 1}.png")
         page = DOCS / "learning.md"
-        write_atomic(page, readme_text(page.read_text(), {"study": table(records)}))
+        head, rest = page.read_text().split(BEGIN)
+        write_atomic(page, f"{head}{BEGIN}\n{table(records)}\n{END}{rest.split(END)[1]}")
         return 0
     print(__doc__, file=sys.stderr)
     return 2
