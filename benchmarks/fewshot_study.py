@@ -106,8 +106,8 @@ def _omniglot(split: str, learner: LearnerName) -> dict[str, Experiment]:
     found = {}
     for way, settings in ((5, MINUTES), (20, MANY)):
         given = f"{options} --way {way} {SCARCE} {settings[learner]}" if trains else f"{options} --way {way}"
-        # SNAIL's sequence has a fixed length; adaptation to 100 images, or of a learned optimizer to 25, 600 times, takes
-        # longer than training.
+        # SNAIL's sequence has a fixed length; adaptation to 100 images, or of a learned optimizer to 25, takes longer,
+        # 600 times, than training.
         shots = (1,) if learner in ("snail", "lstm-optimizer", "meta-lstm") or way == 20 else (1, 5)
         tests = tuple(_test(way, shot) for shot in shots)
         found[f"{split}-{learner}-{way}way"] = Experiment("fewshot", given, tests)
