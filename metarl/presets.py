@@ -36,6 +36,7 @@ CONTEXT_SCALES: dict[tuple[str, ProtocolName], float] = {
     ("point-nav", "modern"): 8.0,
 }
 GUIDED_MIN_STD: dict[tuple[str, ProtocolName], float] = {
+    ("half-cheetah-vel", "finn2017"): 0.25,
     ("half-cheetah-vel", "modern"): 0.25,
     ("half-cheetah-dir", "modern"): 0.25,
     ("point-nav", "finn2017"): 0.3,
