@@ -38,6 +38,8 @@ from .workers import Workers, core_count
 RESULTS = Path("results")
 SUPERVISED = "supervised"
 """Folder of the records of supervised learning within that of all."""
+FINN_2017_BASELINES = ("fine-tune", "oracle")
+"""Of the sinusoid; README.md shows these, docs/fewshot.md all learners."""
 BEGIN, END = "<!-- {name}: made by 'python -m metarl.results readme' -->", "<!-- end of {name} -->"
 
 # Returns printed or stored by Finn et al. 2017 (cbfinn/maml_rl, icml/*.pkl), after 0, 1, 2, 3 gradient steps.
@@ -336,12 +338,13 @@ def readme_text(text: str, blocks: dict[str, str], where: str = "README.md") -> 
 def readme_blocks(folder: Path = RESULTS) -> dict[str, str]:
     """The README's generated blocks from the records in a folder."""
     records = [read_json(path) for path in sorted(folder.glob("*-seed*.json"))]
+    of_paper = [r for r in supervised_records(folder) if r["learner"] in ("maml", *FINN_2017_BASELINES)]
     return {
         "results": results_table(records),
         "random returns": random_table(read_json(folder / "random-finn2017.json")),
         "speed": speed_table(read_json(folder / "bench.json")),
         "few-shot": result_tables.compact_table(supervised_records(folder)),
-        "sinusoid": result_tables.sinusoid_table(supervised_records(folder)),
+        "sinusoid": result_tables.sinusoid_table(of_paper),
     }
 
 
