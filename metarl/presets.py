@@ -19,7 +19,7 @@ PRESETS: dict[PresetName, str] = {
     "default": "the fastest-learning settings found here, in either protocol",
     "paper": "Finn et al. 2017: protocol finn2017 and the settings of the paper and its scripts",
     "demo": "default, in fewer iterations: a first result in minutes",
-    "guided": "start from 'metarl baseline oracle ENV', whose goal becomes a context to adapt: the Ants need it",
+    "guided": "start from 'metarl baseline oracle ENV', whose goal becomes a context to adapt: few steps",
 }
 # Of an oracle's goal as a context. The inner step size is small, so that one step on 20 trajectories moves the context
 # but hardly adds noise to the thousands of weights; the scale makes up for it. With both, a step moves the scaled goal
