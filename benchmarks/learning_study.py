@@ -195,7 +195,7 @@ def main(argv: Sequence[str]) -> int:
         found = {name: RECORDS / f"{name}.json" for name in EXPERIMENTS}
         records = {name: read_json(path) for name, path in found.items() if path.exists()}
         for i, (group, members) in enumerate(GROUPS.items()):
-            if any(member.name in records for member in members):
+            if any(m.name in records for m in members if not m.name.startswith("default")):
                 figure(group, records, DOCS / f"learning-{i + 1}.png")
         page = DOCS / "learning.md"
         head, rest = page.read_text().split(BEGIN)
