@@ -164,6 +164,7 @@ def figure(group: str, records: dict[str, dict[str, Any]], path: Path) -> None:
         axes.plot(*_curve(records[experiment.name]), color=colour, linewidth=1.2, label=experiment.text)
     axes.axhline(293.2, color="#444444", linestyle=":", linewidth=1)
     axes.annotate("Finn et al. 2017, one step", (0, 293.2), fontsize=8, va="bottom")
+    axes.set_xlim(left=0)
     axes.set_xlabel("environment steps (millions)")
     axes.set_ylabel("return after one gradient step")
     axes.set_title(f"half-cheetah-dir, the paper's environment: {group}", fontsize=10)
