@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from metarl.learning_table import WINDOW, steps_to
 from metarl.metrics import read_metrics
+from metarl.results import readme_text
 from metarl.runs import open_run, read_json, write_atomic
 
 RUNS, RECORDS, DOCS = Path("runs", "study"), Path("results", "study"), Path("docs")
-BEGIN, END = "<!-- study: made by 'python benchmarks/learning_study.py docs' -->", "<!-- end of study -->"
+MAKER = "python benchmarks/learning_study.py docs"
 ITERATIONS = 25
 """Of 20 tasks x 20 trajectories x 200 steps, before and after adaptation: 4 million environment steps."""
-LAST = 5
-"""Iterations that a final score is averaged over."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +111,7 @@ def train(experiment: Experiment, threads: int) -> dict[str, Any]:
 
 def final_score(record: dict[str, Any], key: str = "return_after") -> float:
     """Return on training tasks, averaged over the last iterations."""
-    return float(np.mean([row[key] for row in record["curve"][-LAST:]]))
-
-
-def steps_to(record: dict[str, Any], level: float) -> float | None:
-    """Environment steps until the average of LAST iterations reaches a return after adaptation; None if it does not."""
-    returns = [row["return_after"] for row in record["curve"]]
-    for i in range(LAST, len(returns) + 1):
-        if np.mean(returns[i - LAST : i]) >= level:
-            return float(record["curve"][i - 1]["env_steps"])
-    return None
+    return float(np.mean([row[key] for row in record["curve"][-WINDOW:]]))
 
 
 def table(records: dict[str, dict[str, Any]], level: float = 293.2) -> str:
@@ -130,14 +121,14 @@ def table(records: dict[str, dict[str, Any]], level: float = 293.2) -> str:
         "| --- | --- | --- |",
     ]
     for name in sorted(records, key=lambda name: -final_score(records[name])):
-        steps = steps_to(records[name], level)
-        reached = "not reached" if steps is None else f"{steps / 1e6:.1f} M"
+        found = steps_to(records[name]["curve"], level)
+        reached = "not reached" if found is None else f"{found[0] / 1e6:.1f} M"
         lines.append(f"| {EXPERIMENTS[name].text} | {final_score(records[name]):.0f} | {reached} |")
     budget = {round(record["curve"][-1]["env_steps"] / 1e6, 1) for record in records.values()}
     lines.append("")
     lines.append(
-        f"Training tasks, mean of the last {LAST} iterations, after {_span(budget)} million environment steps; seed 0 "
-        "where no other is named. Commands:"
+        f"Training tasks, mean of the last {WINDOW} iterations, after {_span(budget)} million environment steps; seed "
+        "0 where no other is named. Commands:"
     )
     lines += ["", "```", *(records[e].get("command", "") for e in EXPERIMENTS if e in records), "```"]
     return "\n".join(lines)
@@ -199,8 +190,7 @@ def main(argv: Sequence[str]) -> int:
             if any(m.name in records for m in members if not m.name.startswith("default")):
                 figure(group, records, DOCS / f"learning-{i + 1}.png")
         page = DOCS / "learning.md"
-        head, rest = page.read_text().split(BEGIN)
-        write_atomic(page, f"{head}{BEGIN}\n{table(records)}\n{END}{rest.split(END)[1]}")
+        write_atomic(page, readme_text(page.read_text(), {"study": table(records)}, page.name, MAKER))
         return 0
     print(__doc__, file=sys.stderr)
     return 2

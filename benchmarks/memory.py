@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from metarl.files import read_json, versions, write_atomic
+from metarl.results import readme_text
 
 RESULTS, PAGE, FIGURE = Path("results"), Path("docs", "faults.md"), Path("docs", "memory.png")
-BEGIN, END = "<!-- memory: made by 'python benchmarks/memory.py docs' -->", "<!-- end of memory -->"
+MAKER = "python benchmarks/memory.py docs"
 EVERY_S = 5.0
 STARTED_IN_S = 300.0
 """How soon the process must have made its run folder (s)."""
@@ -156,8 +157,7 @@ def main(argv: Sequence[str]) -> int:
     if list(argv) == ["docs"]:
         records = [read_json(path) for path in sorted(RESULTS.glob("memory-*.json"))]
         figure(records, FIGURE)
-        head, _, rest = PAGE.read_text().partition(BEGIN)
-        write_atomic(PAGE, f"{head}{BEGIN}\n{text(records)}\n{END}{rest.partition(END)[2]}")
+        write_atomic(PAGE, readme_text(PAGE.read_text(), {"memory": text(records)}, PAGE.name, MAKER))
         return 0
     print(__doc__, file=sys.stderr)
     return 2

@@ -28,20 +28,14 @@ PRESETS: dict[PresetName, str] = {
 # spread falls, and from a spread of a twentieth leads nowhere: results/guided-starts.json.
 GUIDED_INNER_LR = 0.005
 CONTEXT_SCALE = 27.0
-CONTEXT_SCALES: dict[tuple[str, ProtocolName], float] = {
-    ("half-cheetah-vel", "finn2017"): 12.0,
-    ("half-cheetah-vel", "modern"): 18.0,
-    ("half-cheetah-dir", "modern"): 15.0,
-    ("point-nav", "finn2017"): 8.0,
-    ("point-nav", "modern"): 8.0,
+GUIDED_START: dict[tuple[str, ProtocolName], tuple[float, float]] = {
+    ("half-cheetah-vel", "finn2017"): (12.0, 0.25),
+    ("half-cheetah-vel", "modern"): (18.0, 0.25),
+    ("half-cheetah-dir", "modern"): (15.0, 0.25),
+    ("point-nav", "finn2017"): (8.0, 0.3),
+    ("point-nav", "modern"): (8.0, 0.3),
 }
-GUIDED_MIN_STD: dict[tuple[str, ProtocolName], float] = {
-    ("half-cheetah-vel", "finn2017"): 0.25,
-    ("half-cheetah-vel", "modern"): 0.25,
-    ("half-cheetah-dir", "modern"): 0.25,
-    ("point-nav", "finn2017"): 0.3,
-    ("point-nav", "modern"): 0.3,
-}
+"""Context scale and least standard deviation of the start; elsewhere CONTEXT_SCALE and the oracle's own."""
 # 16 and 40 iterations, of the Ant's directions and the cheetah's velocities, moved the return after a step no further.
 GUIDED_ITERATIONS = 10
 
@@ -142,13 +136,13 @@ def _guided(env_name: str, protocol: ProtocolName) -> TrainConfig:
     assert isinstance(config.algo, MAMLTRPO)
     oracle = EnvConfig(name=env_name, protocol=protocol, oracle=True)
     like = baseline_preset("oracle", oracle).policy
-    goal_dim, scale = config.env.make().spec.goal_dim, CONTEXT_SCALES.get((env_name, protocol), CONTEXT_SCALE)
+    scale, min_std = GUIDED_START.get((env_name, protocol), (CONTEXT_SCALE, 0.0))
     return replace(
         config,
-        policy=replace(like, context_dim=goal_dim, context_scale=scale),
+        policy=replace(like, context_dim=config.env.make().spec.goal_dim, context_scale=scale),
         algo=replace(config.algo, inner_lr=GUIDED_INNER_LR, max_kl=0.03),
         init=str(baseline_folder("oracle", oracle)),
-        init_min_std=GUIDED_MIN_STD.get((env_name, protocol), 0.0),
+        init_min_std=min_std,
         iterations=GUIDED_ITERATIONS,
     )
 

@@ -40,7 +40,8 @@ SUPERVISED = "supervised"
 """Folder of the records of supervised learning within that of all."""
 FINN_2017_BASELINES = ("fine-tune", "oracle")
 """Of the sinusoid; README.md shows these, docs/fewshot.md all learners."""
-BEGIN, END = "<!-- {name}: made by 'python -m metarl.results readme' -->", "<!-- end of {name} -->"
+BEGIN, END = "<!-- {name}: made by '{maker}' -->", "<!-- end of {name} -->"
+MAKER = "python -m metarl.results readme"
 
 # Returns printed or stored by Finn et al. 2017 (cbfinn/maml_rl, icml/*.pkl), after 0, 1, 2, 3 gradient steps.
 PAPER_MAML: dict[str, tuple[float, ...]] = {
@@ -323,10 +324,10 @@ def random_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def readme_text(text: str, blocks: dict[str, str], where: str = "README.md") -> str:
-    """Text of a page with each named block replaced. ValueError if a block's markers are missing."""
+def readme_text(text: str, blocks: dict[str, str], where: str = "README.md", maker: str = MAKER) -> str:
+    """Text of a page with each named block of a maker replaced. ValueError if a block's markers are missing."""
     for name, content in blocks.items():
-        begin, end = BEGIN.format(name=name), END.format(name=name)
+        begin, end = BEGIN.format(name=name, maker=maker), END.format(name=name)
         if begin not in text or end not in text:
             raise ValueError(f"{where} has no markers for {name!r}: {begin} ... {end}")
         head, rest = text.split(begin, 1)

@@ -37,9 +37,7 @@ class TaskScores:
 
 def score(learner: Learner, params: MetaParams, episodes: Episodes, steps: int | None = None) -> TaskScores:
     """Adapt to the support sets and ask about the query sets; steps as in `Learner.adapt`."""
-    with torch.no_grad():
-        prediction = learner.predict(learner.adapt(params, episodes.support, steps), episodes.query.x)
-    return scores_of(prediction, episodes.query.y)
+    return score_after(learner, params, episodes, [steps])[0]
 
 
 def scores_of(
