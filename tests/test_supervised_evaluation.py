@@ -81,8 +81,8 @@ def test_scores_by_step_are_those_of_each_number_alone() -> None:
     learner = config.algo.make(sampler.problem, config.network)
     params = learner.init(torch.Generator().manual_seed(0))
     seen: list[int] = []
-    found = scores_by_step(
-        learner,
+    (found,) = scores_by_step(
+        [learner],
         params,
         sampler,
         25,

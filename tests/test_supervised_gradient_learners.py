@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_supervised_maml import CONV, REGRESSION, WITH_NORM, episodes_for
@@ -19,7 +20,9 @@ from metarl.supervised.maml_plus_plus import MAMLPlusPlus
 from metarl.supervised.meta_sgd import MetaSGD
 from metarl.supervised.networks import MLP
 from metarl.supervised.reptile import Reptile
+from metarl.supervised.scoring import score_after, scores_of_readers
 from metarl.supervised.sinusoid import SinusoidSampler
+from metarl.supervised.trained import READ_OFF
 
 MAKERS: dict[str, Any] = {
     "maml": MAML,
@@ -106,6 +109,18 @@ def test_inductive_predictions_do_not_depend_on_the_other_queries() -> None:
         adapted = learner.adapt(params, episodes.support)
         all_queries = learner.predict(adapted, episodes.query.x)
         torch.testing.assert_close(learner.predict(adapted, episodes.query.x[:, :1]), all_queries[:, :1])
+
+
+def test_one_inductive_adaptation_serves_transductive_predictions_too() -> None:
+    for make in (MAML, anil, MetaSGD, Reptile, FineTuning, from_scratch):
+        inductive, transductive = (make(WITH_NORM, 0.1, statistics=mode) for mode in READ_OFF)
+        params = {name: value.double() for name, value in inductive.init(torch.Generator().manual_seed(0)).items()}
+        episodes, steps = episodes_for(inductive, (2,)), [0, 1, 3]
+        together = scores_of_readers([inductive, transductive], params, episodes, steps)
+        for learner, found in zip((inductive, transductive), together, strict=True):
+            for one, alone in zip(found, score_after(learner, params, episodes, steps), strict=True):
+                np.testing.assert_array_equal(one.loss, alone.loss)
+        assert (together[0][2].loss != together[1][2].loss).any()
 
 
 def test_a_task_that_blows_up_leaves_the_others_alone() -> None:

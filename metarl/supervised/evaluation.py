@@ -21,7 +21,7 @@ from .learner import Learner, MetaParams
 from .learners import LearnerName, learner_name, steps_at_test
 from .presets import preset
 from .sampler import Sampler
-from .scoring import TaskScores, adapted_after, draw_episodes, join_scores, score_after
+from .scoring import TaskScores, adapted_after, draw_episodes, join_scores, scores_of_readers
 from .task_source import TaskSize
 from .trained import Trained
 from .training import torch_threads
@@ -70,24 +70,26 @@ def step_numbers(steps: int | None) -> StepNumbers:
 
 
 def scores_by_step(
-    learner: Learner,
+    readers: Sequence[Learner],
     params: MetaParams,
     sampler: Sampler,
     n_episodes: int,
     generator: torch.Generator,
     steps: StepNumbers,
     progress: Callable[[int, int], None] | None = None,
-) -> list[TaskScores]:
-    """Scores of the same tasks after each number of steps; [step][task]."""
-    parts: list[list[TaskScores]] = [[] for _ in steps]
+) -> list[list[TaskScores]]:
+    """Scores of the same tasks after each number of steps, of learners that read off one adaptation, the first one's;
+    [reader][step]."""
+    parts: list[list[list[TaskScores]]] = [[[] for _ in steps] for _ in readers]
     done = 0
     for batch in draw_episodes(sampler, n_episodes, generator):
-        for part, found in zip(parts, score_after(learner, params, batch, steps), strict=True):
-            part.append(found)
+        for own, found in zip(parts, scores_of_readers(readers, params, batch, steps), strict=True):
+            for part, scores in zip(own, found, strict=True):
+                part.append(scores)
         done += len(batch.support.x)
         if progress is not None:
             progress(done, n_episodes)
-    return [join_scores(part) for part in parts]
+    return [[join_scores(part) for part in own] for own in parts]
 
 
 def predictions(
@@ -128,10 +130,11 @@ def evaluate(
     contenders = _contenders(trained, size, seed, steps, baselines, oracle)
     found: dict[str, dict[str, Any]] = {}
     with torch_threads(threads):
-        for name, (learner, params, sampler, numbers) in contenders.items():
-            told = None if progress is None else _told(progress, name)
-            scores = scores_by_step(learner, params, sampler, n_episodes, generator_of_tests(seed), numbers, told)
-            found[name] = _described(numbers, scores)
+        for readers, params, sampler, numbers in contenders:
+            told = None if progress is None else _told(progress, " and ".join(readers))
+            tests, learners = generator_of_tests(seed), list(readers.values())
+            scores = scores_by_step(learners, params, sampler, n_episodes, tests, numbers, told)
+            found |= {name: _described(numbers, own) for name, own in zip(readers, scores, strict=True)}
     statistics = list(trained.by_statistics())
     own = found.pop(_named(trained, statistics[0]))
     others = {mode: found.pop(_named(trained, mode)) for mode in statistics[1:]}
@@ -169,28 +172,29 @@ def description(trained: Trained) -> dict[str, Any]:
     }
 
 
-Contender = tuple[Learner, MetaParams, Sampler, StepNumbers]
+Contender = tuple[dict[str, Learner], MetaParams, Sampler, StepNumbers]
+"""Learners by name that read off one adaptation, and what they are evaluated with."""
 
 
 def _contenders(
     trained: Trained, size: TaskSize, seed: int, steps: int | None, baselines: bool, oracle: Trained | None
-) -> dict[str, Contender]:
+) -> list[Contender]:
     own = steps_at_test(trained.config.algo)
     if own is None and steps is not None:
         raise ValueError(f"the learner {learner_name(trained.config.algo)} takes no gradient steps; leave --steps out")
     numbers = step_numbers(own if steps is None else steps)
     sampler = trained.sampler(size)
-    out: dict[str, Contender] = {
-        _named(trained, mode): (learner, trained.params, sampler, numbers)
-        for mode, learner in trained.by_statistics().items()
-    }
+    out: list[Contender] = [
+        ({_named(trained, mode): learner for mode, learner in readers.items()}, trained.params, sampler, numbers)
+        for readers in trained.by_adaptation()
+    ]
     if baselines:
         plain = trained.setup.tasks.sampler("test", size)
         assert plain is not None  # or there was no sampler above
         for name in ("nearest-neighbour", "scratch"):
-            out[name] = _untrained(name, trained, plain, size, seed)
+            out.append(_untrained(name, trained, plain, size, seed))
     if oracle is not None:
-        out["oracle"] = (oracle.learner, oracle.params, oracle.sampler(size), [0])
+        out.append(({"oracle": oracle.learner}, oracle.params, oracle.sampler(size), [0]))
     return out
 
 
@@ -199,7 +203,7 @@ def _untrained(name: LearnerName, trained: Trained, sampler: Sampler, size: Task
     config = preset(dataset_name(trained.config.dataset), name, "paper", size.way, size.shot)
     learner = config.algo.make(sampler.problem, config.network)
     params = learner.init(torch_generator_for(seed, Purpose.RANDOM_INIT))
-    return learner, params, sampler, [steps_at_test(config.algo)]
+    return {name: learner}, params, sampler, [steps_at_test(config.algo)]
 
 
 def _named(trained: Trained, mode: str) -> str:

@@ -169,8 +169,9 @@ class FastWeights:
         )
 
     def predict(self, task: TaskParams, x: Tensor) -> Tensor:
-        """Outputs of the adapted networks."""
-        return self.outputs(task.fixed, task.fast, x, task.moments)[0]
+        """Outputs of the adapted networks. Transductive ones need no moments, and leave those of others alone."""
+        moments = None if self.statistics == "transductive" else task.moments
+        return self.outputs(task.fixed, task.fast, x, moments)[0]
 
 
 def check_steps(steps: int | None, default: int) -> int:

@@ -103,7 +103,7 @@ class MAMLPlusPlus:
     def predict(
         self, adapted: TaskParams, query_x: Float[Tensor, "task query *input"]
     ) -> Float[Tensor, "task query out"]:
-        return self._weights.predict(adapted, query_x)
+        return self._weights.outputs(adapted.fixed, adapted.fast, query_x, adapted.moments)[0]
 
     def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
         """The objective reported is the weighted one that is descended."""

@@ -52,9 +52,17 @@ def score_after(
     learner: Learner, params: MetaParams, episodes: Episodes, counts: Sequence[int | None]
 ) -> list[TaskScores]:
     """`score` after each of these numbers of steps."""
+    return scores_of_readers([learner], params, episodes, counts)[0]
+
+
+def scores_of_readers(
+    readers: Sequence[Learner], params: MetaParams, episodes: Episodes, counts: Sequence[int | None]
+) -> list[list[TaskScores]]:
+    """`score_after` of learners that read off one adaptation, the first one's: [reader][step]."""
+    query = episodes.query
     with torch.no_grad():
-        adapted = adapted_after(learner, params, episodes.support, counts)
-        return [scores_of(learner.predict(task, episodes.query.x), episodes.query.y) for task in adapted]
+        adapted = adapted_after(readers[0], params, episodes.support, counts)
+        return [[scores_of(reader.predict(task, query.x), query.y) for task in adapted] for reader in readers]
 
 
 def adapted_after(

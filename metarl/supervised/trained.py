@@ -24,6 +24,8 @@ from .task_source import Split, TaskKind, TaskSize
 from .train_state import SupervisedState
 from .training import load_run_state
 
+READ_OFF = ("inductive", "transductive")
+"""Statistics of queries that differ in prediction alone. Inductive adaptation keeps what either needs."""
 GUARDED = "guarded"
 """Among the ways to evaluate a learner: steps that raise the support loss are undone."""
 
@@ -89,6 +91,13 @@ class Trained:
             # A learner with a choice of statistics is a dataclass with a field for it.
             learners.setdefault(mode, dataclasses.replace(self.learner, statistics=mode))  # type: ignore[type-var]
         return learners
+
+    def by_adaptation(self) -> list[dict[str, Learner]]:
+        """The same, those together that one adaptation of the first serves."""
+        learners = self.by_statistics()
+        if set(learners) == set(READ_OFF):
+            return [{mode: learners[mode] for mode in READ_OFF}]
+        return [{mode: learner} for mode, learner in learners.items()]
 
 
 def open_trained(path: Path, problem: ProblemName, data: str = "", progress: Progress | None = None) -> Trained:
