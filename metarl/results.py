@@ -287,8 +287,10 @@ def _whole(record: dict[str, Any], key: str) -> float:
 
 def _commands(record: dict[str, Any]) -> list[str]:
     """The command lines that lead to a record."""
-    start = [record["start"]["command"]] if "start" in record else []
-    return [*start, record["command"], record["evaluate_command"]]
+    made = [record["start"]] if "start" in record else []
+    made += record.get("baselines_made", {}).values()
+    baselines = dict.fromkeys(baseline["command"] for baseline in made)  # the oracle is often the start too
+    return [*baselines, record["command"], record["evaluate_command"]]
 
 
 def _row(cells: Sequence[str]) -> str:
