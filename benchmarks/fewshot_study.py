@@ -5,7 +5,7 @@ python benchmarks/fewshot_study.py run [NAME...] [OPTION...]  train, evaluate an
 python benchmarks/fewshot_study.py pictures                   copy the pictures of docs/fewshot.md from the runs
 
 Runs lie in runs/fewshot, records in results/supervised. An interrupted run is continued. On Omniglot a training takes
-about three minutes of one core; OPTIONs, such as `--iterations 30000` or `--data FOLDER`, are added to every training
+three to ten minutes of one core; OPTIONs, such as `--iterations 30000` or `--data FOLDER`, are added to every training
 command and go before that. Then `python -m metarl.results readme`.
 """
 
@@ -36,8 +36,8 @@ MINUTES: dict[LearnerName, str] = {
     "anil": "--meta-batch 8 --outer.lr 0.002 --iterations 2400 --validate-every 600",
     "meta-sgd": "--meta-batch 8 --outer.lr 0.002 --iterations 1200 --validate-every 300",
     "maml++": "--meta-batch 4 --outer.lr 0.002 --iterations 600 --validate-every 150",
-    "prototypical": "--train-way 20 --train-query 3 --outer.lr 0.003 --iterations 1600 --validate-every 400",
-    "matching": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 1600 --validate-every 400",
+    "prototypical": "--train-way 20 --train-query 3 --outer.lr 0.003 --iterations 8000 --validate-every 800",
+    "matching": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 8000 --validate-every 800",
     "siamese": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 1600 --validate-every 400",
     "relation": "--meta-batch 4 --outer.lr 0.003 --iterations 1000 --validate-every 250",
     "lstm": "--meta-batch 16 --iterations 1000 --validate-every 250",
@@ -48,7 +48,7 @@ MINUTES: dict[LearnerName, str] = {
     "fine-tune": "--outer.lr 0.003 --iterations 1200 --validate-every 400",
     "reptile": "--iterations 600 --validate-every 300",
 }
-"""About three minutes on Omniglot, 5 ways where the number of classes counts."""
+"""About three minutes on Omniglot, ten where more is known to help; 5 ways where the number of classes counts."""
 MANY: dict[LearnerName, str] = {
     "maml": "--meta-batch 2 --outer.lr 0.002 --iterations 400 --validate-every 200",
     "fo-maml": "--meta-batch 2 --outer.lr 0.002 --iterations 800 --validate-every 400",

@@ -29,9 +29,10 @@ PRESETS: dict[PresetName, str] = {
 GUIDED_INNER_LR = 0.005
 CONTEXT_SCALE = 27.0
 GUIDED_START: dict[tuple[str, ProtocolName], tuple[float, float]] = {
-    ("half-cheetah-vel", "finn2017"): (12.0, 0.25),
-    ("half-cheetah-vel", "modern"): (18.0, 0.25),
+    ("half-cheetah-vel", "finn2017"): (12.0, 0.2),
+    ("half-cheetah-vel", "modern"): (12.0, 0.2),
     ("half-cheetah-dir", "modern"): (15.0, 0.25),
+    ("ant-dir", "modern"): (20.0, 0.0),
     ("point-nav", "finn2017"): (8.0, 0.3),
     ("point-nav", "modern"): (8.0, 0.3),
 }

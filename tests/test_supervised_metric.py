@@ -119,7 +119,7 @@ def test_siamese_loss_weighs_same_and_different_pairs_alike():
 
 
 def test_relations_against_modules_of_torch():
-    """One pair at a time through torch.nn layers; classes are sums over shots, the loss is squared error."""
+    """One pair at a time through torch.nn layers; classes are means over shots, the loss is squared error."""
     learner = RelationNetwork(Embedding(Pixels((2, 5, 5))), map_shape=(2, 5, 5), filters=3, units=4)
     params = {n: v.double() for n, v in learner.init(torch.Generator().manual_seed(0)).items()}
     p = {n.removeprefix("relation."): v for n, v in params.items()}
@@ -129,7 +129,7 @@ def test_relations_against_modules_of_torch():
     relu, conv, pool = torch.relu, torch.nn.functional.conv2d, torch.nn.MaxPool2d(2)
     for q in range(3):
         for k in range(2):
-            of_class = support.x[0][support.y[0] == k].sum(0)
+            of_class = support.x[0][support.y[0] == k].mean(0)
             h = torch.cat((of_class, query.x[0, q])).unsqueeze(0)
             h = pool(relu(conv(h, p["0.weight"], p["0.bias"], padding=1)))
             h = pool(relu(conv(h, p["1.weight"], p["1.bias"], padding=1)))

@@ -17,14 +17,6 @@ def one_hot(y: Int[Tensor, "task example"], way: int, like: Tensor) -> Float[Ten
     return torch.nn.functional.one_hot(y, way).to(like.dtype)
 
 
-def class_sums(
-    values: Float[Tensor, "task example *feature"], membership: Float[Tensor, "task example way"]
-) -> Float[Tensor, "task way *feature"]:
-    """Sum over the examples of each class."""
-    flat = membership.transpose(1, 2) @ values.flatten(2)
-    return flat.reshape(*flat.shape[:2], *values.shape[2:])
-
-
 def class_means(
     values: Float[Tensor, "task example *feature"], y: Int[Tensor, "task example"]
 ) -> Float[Tensor, "task way *feature"]:
@@ -35,7 +27,8 @@ def class_means(
     membership = one_hot(y, count_ways(y), values)
     counts = membership.sum(dim=1)
     require_examples(counts)
-    return class_sums(values, membership / counts.unsqueeze(1))
+    flat = (membership / counts.unsqueeze(1)).transpose(1, 2) @ values.flatten(2)
+    return flat.reshape(*flat.shape[:2], *values.shape[2:])
 
 
 def require_examples(counts: Float[Tensor, "task way"]) -> None:
