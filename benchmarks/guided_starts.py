@@ -1,10 +1,12 @@
 """How well an oracle serves as the start of `--preset guided`: returns after gradient steps from it, by its settings.
 
 python benchmarks/guided_starts.py ENV PROTOCOL [SETTING...]   SETTING: CONTEXT_SCALE,INNER_LR[,STD]
+python benchmarks/guided_starts.py goals ENV PROTOCOL SETTING  the goals that adaptation takes tasks for, and a figure
 
-Adds a row for each setting to results/guided-starts.json. The oracle is runs/baselines/ENV-PROTOCOL-oracle, as `metarl
-baseline oracle` makes it; the standard deviation of its actions is raised to STD. 8 tasks of the training distribution,
-40 trajectories each, 3 gradient steps, no meta-training.
+The first adds a row for each setting to results/guided-starts.json. The oracle is runs/baselines/ENV-PROTOCOL-oracle,
+as `metarl baseline oracle` makes it; the standard deviation of its actions is raised to STD. 8 tasks of the training
+distribution, 40 trajectories each, 3 gradient steps, no meta-training. The second takes 40 tasks and 20 trajectories,
+of a family whose goal is one number, and writes results/guided-goals.json and docs/learning-goals.png.
 """
 
 from __future__ import annotations
@@ -24,50 +26,77 @@ import torch
 from metarl.algorithms.maml import MetaParams
 from metarl.baselines import RECORD as BASELINE_RECORD
 from metarl.config import TrainConfig
-from metarl.evaluate import adaptation_path, summarise
+from metarl.envs import Tasks
+from metarl.evaluate import AdaptationPath, adaptation_path, summarise
 from metarl.files import versions
+from metarl.policies import GaussianMLP
 from metarl.presets import preset
 from metarl.runs import read_json, write_atomic
+from metarl.saved_policy import load_policy
 from metarl.start import load_start
 from metarl.workers import Workers
 
 RECORD = Path("results", "guided-starts.json")
+GOALS, GOALS_FIGURE = Path("results", "guided-goals.json"), Path("docs", "learning-goals.png")
 TASKS, TRAJECTORIES, STEPS, SEED = 8, 40, 3, 3
+GOAL_TASKS = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted:
+    """Tasks adapted from an oracle."""
+
+    network: GaussianMLP
+    theta: torch.Tensor
+    """Before adaptation."""
+    tasks: Tasks
+    path: AdaptationPath
+
+
+def with_setting(config: TrainConfig, setting: str) -> TrainConfig:
+    """The preset with one setting."""
+    scale, inner_lr, *std = map(float, setting.split(","))
+    algo = dataclasses.replace(config.algo, inner_lr=inner_lr)
+    policy = dataclasses.replace(config.policy, context_scale=scale)
+    return dataclasses.replace(config, policy=policy, algo=algo, init_min_std=std[0] if std else 0.0)
+
+
+def adapted(config: TrainConfig, n_tasks: int, trajectories: int) -> Adapted:
+    """Gradient steps of training tasks, from the oracle."""
+    family = config.env.make()
+    network, theta = load_start(config, family)
+    tasks = family.tasks.sample(n_tasks, np.random.default_rng(SEED), "train")
+    with closing(Workers(1)) as workers:
+        path = adaptation_path(
+            config.algo,
+            family,
+            network,
+            MetaParams(theta, torch.tensor(config.algo.inner_lr)),
+            tasks,
+            n_steps=STEPS,
+            trajectories=trajectories,
+            seed=np.random.SeedSequence(SEED),
+            workers=workers,
+        )
+    return Adapted(network, theta, tasks, path)
 
 
 def row(config: TrainConfig, setting: str) -> dict[str, Any]:
     """The record of one setting."""
-    scale, inner_lr, *std = map(float, setting.split(","))
-    algo = dataclasses.replace(config.algo, inner_lr=inner_lr)
-    policy = dataclasses.replace(config.policy, context_scale=scale)
-    config = dataclasses.replace(config, policy=policy, algo=algo, init_min_std=std[0] if std else 0.0)
-    family = config.env.make()
-    network, theta = load_start(config, family)
-    tasks = family.tasks.sample(TASKS, np.random.default_rng(SEED), "train")
-    with closing(Workers(1)) as workers:
-        path = adaptation_path(
-            algo,
-            family,
-            network,
-            MetaParams(theta, torch.tensor(inner_lr)),
-            tasks,
-            n_steps=STEPS,
-            trajectories=TRAJECTORIES,
-            seed=np.random.SeedSequence(SEED),
-            workers=workers,
-        )
-    found = summarise(path.returns)
+    config = with_setting(config, setting)
+    start = adapted(config, TASKS, TRAJECTORIES)
+    found = summarise(start.path.returns)
     made = read_json(Path(config.init) / BASELINE_RECORD)
     return {
         "command": f"python benchmarks/guided_starts.py {config.env.name} {config.env.protocol} {setting}",
         "env": config.env.name,
         "protocol": config.env.protocol,
         "oracle": {key: made[key] for key in ("command", "seed", "env_steps")},
-        "context_scale": scale,
-        "inner_lr": inner_lr,
-        "std": math.exp(float(network.layout.unflatten(theta)["log_std"].mean())),
-        "std_replaced": bool(std),
-        "later_lr_ratio": algo.later_lr_ratio,
+        "context_scale": config.policy.context_scale,
+        "inner_lr": config.algo.inner_lr,
+        "std": math.exp(float(start.network.layout.unflatten(start.theta)["log_std"].mean())),
+        "std_replaced": bool(config.init_min_std),
+        "later_lr_ratio": config.algo.later_lr_ratio,
         "n_tasks": TASKS,
         "trajectories": TRAJECTORIES,
         "seed": SEED,
@@ -77,12 +106,63 @@ def row(config: TrainConfig, setting: str) -> dict[str, Any]:
     }
 
 
+def goals(config: TrainConfig, setting: str) -> dict[str, Any]:
+    """The goal of each task, and those that its context stands for after 1, 2, ... gradient steps."""
+    config = with_setting(config, setting)
+    start = adapted(config, GOAL_TASKS, config.trajectories)
+    oracle = load_policy(Path(config.init)).network.normaliser
+    assert oracle is not None  # its goal is scaled like its other observations
+    context = start.network.layout.slices["context"]
+    scaled = [start.network.context_scale * params[:, context].double().numpy() for params in start.path.params[1:]]
+    taken = [oracle.mean[-1] + oracle.std[-1] * value for value in scaled]
+    return {
+        "command": f"python benchmarks/guided_starts.py goals {config.env.name} {config.env.protocol} {setting}",
+        "env": config.env.name,
+        "protocol": config.env.protocol,
+        "n_tasks": GOAL_TASKS,
+        "trajectories": config.trajectories,
+        "seed": SEED,
+        "goal": start.tasks.goal[:, 0].tolist(),
+        "taken_for": [values[:, 0].tolist() for values in taken],
+        "versions": versions(),
+    }
+
+
+def goals_figure(record: dict[str, Any], name: str, path: Path) -> None:
+    """The goals that tasks are taken for against their own, as a PNG; name: of the goal, with its unit."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(drawing)
+    axes = drawing.add_subplot()
+    ends = [min(record["goal"]), max(record["goal"])]
+    axes.plot(ends, ends, color="#444444", linestyle=":", linewidth=1, label="as it should be")
+    for steps, (values, colour) in enumerate(
+        zip(record["taken_for"], ("#c8691e", "#1f5fbf", "#2e8b57"), strict=True), 1
+    ):
+        label = f"after {steps} gradient step{'s' if steps > 1 else ''}"
+        axes.plot(record["goal"], values, "o", color=colour, markersize=4, label=label)
+    axes.set_xlabel(f"{name}: the task's")
+    axes.set_ylabel(f"{name}: what the context stands for")
+    axes.set_title(f"{record['env']} ({record['protocol']}), no meta-training", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    drawing.savefig(path, dpi=110)
+
+
 def main(argv: Sequence[str]) -> int:
     """Measure the settings; returns the exit code."""
+    torch.set_num_threads(1)
+    if len(argv) == 4 and argv[0] == "goals" and argv[2] in ("modern", "finn2017"):
+        config = preset(argv[1], "guided", argv[2])  # type: ignore[arg-type]
+        record = goals(config, argv[3])
+        write_atomic(GOALS, json.dumps(record, indent=1) + "\n")
+        goals_figure(record, config.env.make().tasks.names[0], GOALS_FIGURE)
+        return 0
     if len(argv) < 3 or argv[1] not in ("modern", "finn2017"):
         print(__doc__, file=sys.stderr)
         return 2
-    torch.set_num_threads(1)
     RECORD.parent.mkdir(exist_ok=True)
     config = preset(argv[0], "guided", argv[1])  # type: ignore[arg-type]
     rows = read_json(RECORD)["rows"] if RECORD.exists() else []

@@ -271,7 +271,7 @@ def results_table(records: Sequence[dict[str, Any]]) -> str:
     lines.append(
         "Return an episode on held-out tasks, mean ± 95 % interval over tasks ("
         + "; ".join(f"{n} tasks, {t} trajectories each" for n, t in sorted(counts))
-        + f"); wall time of training on {sorted({r['cores'] for r in records})[0]} cores, or one of them, beside other "
+        + f"); wall time of training on {max(r['cores'] for r in records)} cores, or one of them, beside other "
         "work, where the command says `--threads 1`."
     )
     commands = [command for r in records for command in _commands(r)]
