@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import gymnasium
 import jaxtyping
 import pytest
 
 # Before torch is imported: the run's processes, and those that tests start, share the cores among them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
 # A test run started in a shell's background ignores Ctrl-C, and so would every process it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def nothing_stays(tmp_path: Path) -> Iterator[None]:
+    """Families, Gymnasium ids, import paths and user modules (of examples/ or the test's folder) are gone after it."""
+    from metarl.envs import registry  # after OMP_NUM_THREADS is set
+    from metarl.envs.entry_points import offered
+
+    families, ids, path, modules = dict(registry._FAMILIES), set(gymnasium.registry), list(sys.path), set(sys.modules)
+    offered.cache_clear()
+    yield
+    registry._FAMILIES.clear()
+    registry._FAMILIES.update(families)
+    for name in set(gymnasium.registry) - ids:
+        del gymnasium.registry[name]
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if file.startswith((str(EXAMPLES), str(tmp_path))):
+            del sys.modules[name]
+    offered.cache_clear()
 
 
 @pytest.fixture

@@ -8,20 +8,17 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import pytest
 
 from metarl.algorithms.registry import ALGORITHMS
 from metarl.cli import COMMANDS
 from metarl.commands import baseline_command, evaluate_command, supervised_evaluate, supervised_train, train_command
 from metarl.commands.parsing import parse_args
-from metarl.envs import family_names, registry
-from metarl.envs.entry_points import offered
+from metarl.envs import family_names
 from metarl.plugins import import_named
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,10 +77,8 @@ OWN: dict[str, Callable[[list[str]], Any]] = {
 
 
 @pytest.fixture
-def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working folder with the files that the pages speak of; families that are imported are gone after it."""
-    before = dict(registry._FAMILIES), set(gymnasium.registry), list(sys.path), set(sys.modules)
-    offered.cache_clear()
+def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nothing_stays: None) -> Path:
+    """A working folder with the files that the pages speak of."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     family = (ROOT / "examples" / "swing_up.py").read_text().replace("SwingUp", "MyFamily").replace("swing-up", "mine")
     for name in ("my_file", "my_module"):
@@ -93,16 +88,7 @@ def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     titled = [content for page in PAGES for _, title, content in blocks(page) if 'title="settings.toml"' in title]
     (tmp_path / "settings.toml").write_text(titled[0])
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    registry._FAMILIES.clear()
-    registry._FAMILIES.update(before[0])
-    for name in set(gymnasium.registry) - before[1]:
-        del gymnasium.registry[name]
-    sys.path[:] = before[2]
-    for name in set(sys.modules) - before[3]:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
-    offered.cache_clear()
+    return tmp_path
 
 
 def test_every_command_line_is_accepted(a_users_folder: Path) -> None:

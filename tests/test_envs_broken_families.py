@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,17 +64,6 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "initial state one": ({"reset": lambda self, rng: np.zeros(1)}, r"reset returned ndarray; expected \(qpos, qvel\)"),
     "controls": ({"controls": lambda self, a: a[:, :0]}, r"controls returned shape \(\d, 0\) of float64"),
 }
-
-
-@pytest.fixture
-def nothing_stays() -> Iterator[None]:
-    """Families and Gymnasium ids of a test are gone after it."""
-    before = dict(registry._FAMILIES), set(gymnasium.registry)
-    yield
-    registry._FAMILIES.clear()
-    registry._FAMILIES.update(before[0])
-    for name in set(gymnasium.registry) - before[1]:
-        del gymnasium.registry[name]
 
 
 def config_of(name: str) -> TrainConfig:

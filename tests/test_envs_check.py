@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import gymnasium
 import mujoco
 import numpy as np
 import pytest
@@ -149,7 +148,7 @@ class Bad(Good):
 """
 
 
-@pytest.mark.usefixtures("no_type_checks")
+@pytest.mark.usefixtures("no_type_checks", "nothing_stays")
 def test_the_command_says_it_and_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = call(capsys, "check", "point-nav")
     assert (code, err) == (0, "")
@@ -162,15 +161,3 @@ def test_the_command_says_it_and_exits_with_1(tmp_path: Path, capsys: pytest.Cap
     code, out, err = call(capsys, "check", "test-bad", "--json")
     assert (code, err) == (1, "")
     assert [entry["check"] for entry in json.loads(out) if entry["problem"]] == ["observe reward done"]
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The registered name and the import path of the file above are gone after its test."""
-    import sys
-
-    from metarl.envs import registry
-
-    monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(gymnasium, "registry", gymnasium.registry)

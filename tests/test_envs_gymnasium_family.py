@@ -21,7 +21,7 @@ from gymnasium_families import DirectionFamily, GoalFamily, Line, LineFamily, Ow
 from small_runs import call
 
 from metarl.config import PolicyConfig
-from metarl.envs import GymnasiumFamily, MetaEnv, RowSimulator, Tasks, import_family, registry
+from metarl.envs import GymnasiumFamily, MetaEnv, RowSimulator, Tasks, import_family
 from metarl.envs.own_tasks import tasks_of
 from metarl.rollout import Collector
 from metarl.seeding import Purpose, seed_for
@@ -32,14 +32,8 @@ SMALL = ("--meta-batch", "2", "--trajectories", "2", "--env.horizon", "8", "--qu
 
 
 @pytest.fixture(autouse=True)
-def no_process_stays() -> Iterator[None]:
-    before = dict(registry._FAMILIES)
+def no_process_stays(nothing_stays: None) -> Iterator[None]:
     yield
-    registry._FAMILIES.clear()
-    registry._FAMILIES.update(before)
-    for name in ("metarl/HeavyPendulum-v0", "metarl/PendulumGravity-v0"):
-        gymnasium.registry.pop(name, None)
-    sys.modules.pop("heavy_pendulum", None)
     assert multiprocessing.active_children() == []
 
 

@@ -8,10 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import gymnasium
 import pytest
 from small_runs import call, fails
 
@@ -22,21 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 SMALL = ("--iterations", "1", "--meta-batch", "2", "--trajectories", "2", "--env.horizon", "5", "--threads", "1")
 
-
-@pytest.fixture(autouse=True)
-def nothing_stays() -> Iterator[None]:
-    """Families, ids, modules and import paths of a test are gone after it."""
-    before = dict(registry._FAMILIES), set(gymnasium.registry), list(sys.path)
-    offered.cache_clear()
-    yield
-    registry._FAMILIES.clear()
-    registry._FAMILIES.update(before[0])
-    for name in set(gymnasium.registry) - before[1]:
-        del gymnasium.registry[name]
-    for module in ("swing_up", "other_gravity"):
-        sys.modules.pop(module, None)
-    sys.path[:] = before[2]
-    offered.cache_clear()
+pytestmark = pytest.mark.usefixtures("nothing_stays")
 
 
 def python(*arguments: str, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import gymnasium
@@ -17,28 +17,19 @@ import pytest
 from gymnasium_families import LineFamily, Painted, PaintedFamily, PoleFamily, TroubleFamily
 from small_runs import call, fails
 
-from metarl.envs import Tasks, import_family, registry
+from metarl.envs import Tasks, import_family
 from metarl.videos import EglUnavailableError, record_environments
 from metarl.videos.compose import BAR_RGB
 from metarl.videos.environment_recorder import boxed
 
 # imageio-ffmpeg's reader leaves its pipes to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
+    pytest.mark.usefixtures("nothing_stays"),
+]
 
 HERE = Path(__file__).parent
-IDS = set(gymnasium.registry)
 TRAIN = ("--meta-batch", "2", "--trajectories", "2", "--env.horizon", "8", "--iterations", "1", "--threads", "1")
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays() -> Iterator[None]:
-    before = dict(registry._FAMILIES)
-    yield
-    registry._FAMILIES.clear()
-    registry._FAMILIES.update(before)
-    for name in set(gymnasium.registry) - IDS:
-        del gymnasium.registry[name]
-    sys.modules.pop("heavy_pendulum", None)
 
 
 def constant(action: float) -> Callable[[np.ndarray], np.ndarray]:
