@@ -24,8 +24,8 @@ PRESETS: dict[PresetName, str] = {
 # Of an oracle's goal as a context. The inner step size is small, so that one step on 20 trajectories moves the context
 # but hardly adds noise to the thousands of weights; the scale makes up for it. With both, a step moves the scaled goal
 # by 0.005 x 27^2 = 3.6 times its gradient: on the Ants, whose oracles act with a standard deviation of about 0.28, from
-# the middle to most goals. Of 12, 20, 27, 36 and 45 on ant-vel the middle one led closest. The gradient grows as that
-# spread falls, and from a spread of a twentieth leads nowhere: results/guided-starts.json.
+# the middle to most goals. The gradient grows as that spread falls, so that the scale has to fall with it, and from a
+# spread of a twentieth leads nowhere: results/guided-starts.json.
 GUIDED_INNER_LR = 0.005
 CONTEXT_SCALE = 27.0
 GUIDED_START: dict[tuple[str, ProtocolName], tuple[float, float]] = {
