@@ -33,6 +33,7 @@ GUIDED_START: dict[tuple[str, ProtocolName], tuple[float, float]] = {
     ("half-cheetah-vel", "modern"): (12.0, 0.2),
     ("half-cheetah-dir", "modern"): (15.0, 0.25),
     ("ant-dir", "modern"): (20.0, 0.0),
+    ("ant-dir-2d", "modern"): (36.0, 0.0),
     ("point-nav", "finn2017"): (8.0, 0.3),
     ("point-nav", "modern"): (8.0, 0.3),
 }
