@@ -359,6 +359,7 @@ def fewshot_blocks(folder: Path = RESULTS) -> dict[str, str]:
         "characters": result_tables.omniglot_table(records, "characters"),
         "alphabets": result_tables.omniglot_table(records, "alphabets"),
         "baselines": result_tables.baseline_table(records, "characters"),
+        "lake": result_tables.lake_table(read_json(folder / "lake.json")),
         "sources": result_tables.sources(),
         "speed": result_tables.peers_table(read_json(folder / "supervised_peers.json")),
         "commands": result_tables.commands(records),

@@ -32,6 +32,25 @@ PUBLISHED_SINUSOID: dict[str, dict[int, float]] = {
 """Mean squared errors with 5 support points: MAML, table 2; fine-tune is its "pretrained on all tasks"."""
 
 
+PUBLISHED_LAKE = {"people": 4.5, "BPL": 3.3, "siamese": 8.0, "modified Hausdorff": 38.8}
+"""Errors (%) on the official runs, as Lake et al. 2015 and 2019 have them."""
+
+
+def lake_table(record: Record) -> str:
+    """A row a method, best first: error on Lake's one-shot task."""
+    rows = []
+    for found in record["found"]:
+        for mode, error in found["methods"].items():
+            learner = found.get("learner")
+            name = mode if learner is None else learner + ("" if mode == "this run" else f" {mode}")
+            trained = "" if learner is None else f"{found['iterations']:,} iterations"
+            rows.append((error["mean"], f"| {name} | {error['mean']:.1f} ± {error['interval']:.1f} | {trained} |"))
+    lines = ["| method | error (%) | trained for |", "| --- | --- | --- |", *(line for _, line in sorted(rows))]
+    published = "; ".join(f"{name} {error:g}" for name, error in PUBLISHED_LAKE.items())
+    lines += ["", f"Mean over {record['runs']}; ± 95 % interval. Published, of the official ones: {published}."]
+    return "\n".join([*lines, "", f"`{record['command']}`"])
+
+
 def omniglot_table(records: Sequence[Record], split: str) -> str:
     """A row a run: accuracy by size of the tasks, the published one in brackets, and what training cost.
 
