@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         make_runs(Path(argv[0]), TASKS)
     record = {
         "command": f"python benchmarks/lake_study.py {' '.join(argv)}",
-        "runs": "20 of 20 characters, by metarl.supervised.lake_runs.make_runs, seed 0",
+        "runs": "20 runs of 20 characters, made by metarl.supervised.lake_runs.make_runs (seed 0)",
         "found": [error_of(run) for run in (*map(Path, argv[1:]), None)],
         "versions": versions(),
     }
