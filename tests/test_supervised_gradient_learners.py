@@ -20,7 +20,7 @@ from metarl.supervised.maml_plus_plus import MAMLPlusPlus
 from metarl.supervised.meta_sgd import MetaSGD
 from metarl.supervised.networks import MLP
 from metarl.supervised.reptile import Reptile
-from metarl.supervised.scoring import score_after, scores_of_readers
+from metarl.supervised.scoring import scores_of_readers
 from metarl.supervised.sinusoid import SinusoidSampler
 from metarl.supervised.trained import READ_OFF
 
@@ -118,7 +118,8 @@ def test_one_inductive_adaptation_serves_transductive_predictions_too() -> None:
         episodes, steps = episodes_for(inductive, (2,)), [0, 1, 3]
         together = scores_of_readers([inductive, transductive], params, episodes, steps)
         for learner, found in zip((inductive, transductive), together, strict=True):
-            for one, alone in zip(found, score_after(learner, params, episodes, steps), strict=True):
+            (by_itself,) = scores_of_readers([learner], params, episodes, steps)
+            for one, alone in zip(found, by_itself, strict=True):
                 np.testing.assert_array_equal(one.loss, alone.loss)
         assert (together[0][2].loss != together[1][2].loss).any()
 

@@ -37,7 +37,7 @@ class TaskScores:
 
 def score(learner: Learner, params: MetaParams, episodes: Episodes, steps: int | None = None) -> TaskScores:
     """Adapt to the support sets and ask about the query sets; steps as in `Learner.adapt`."""
-    return score_after(learner, params, episodes, [steps])[0]
+    return scores_of_readers([learner], params, episodes, [steps])[0][0]
 
 
 def scores_of(
@@ -48,17 +48,13 @@ def scores_of(
     return TaskScores(losses_of(prediction, y).double().numpy(), accuracy)
 
 
-def score_after(
-    learner: Learner, params: MetaParams, episodes: Episodes, counts: Sequence[int | None]
-) -> list[TaskScores]:
-    """`score` after each of these numbers of steps."""
-    return scores_of_readers([learner], params, episodes, counts)[0]
-
-
 def scores_of_readers(
     readers: Sequence[Learner], params: MetaParams, episodes: Episodes, counts: Sequence[int | None]
 ) -> list[list[TaskScores]]:
-    """`score_after` of learners that read off one adaptation, the first one's: [reader][step]."""
+    """`score` after each of these numbers of steps, of learners that read off one adaptation, the first one's.
+
+    [reader][step].
+    """
     query = episodes.query
     with torch.no_grad():
         adapted = adapted_after(readers[0], params, episodes.support, counts)
