@@ -1,10 +1,11 @@
 """How well an oracle serves as the start of `--preset guided`: returns after gradient steps from it, by its settings.
 
-python benchmarks/guided_starts.py ENV PROTOCOL [SETTING...]   SETTING: CONTEXT_SCALE,INNER_LR[,STD]
+python benchmarks/guided_starts.py ENV PROTOCOL [SETTING...]   SETTING: CONTEXT_SCALE,INNER_LR[,STD[,GUESS]]
 python benchmarks/guided_starts.py goals ENV PROTOCOL SETTING  the goals that adaptation takes tasks for, and a figure
 
 The first adds a row for each setting to results/guided-starts.json. The oracle is runs/baselines/ENV-PROTOCOL-oracle,
-as `metarl baseline oracle` makes it; the standard deviation of its actions is raised to STD. 8 tasks of the training
+as `metarl baseline oracle` makes it; the standard deviation of its actions is raised to STD; GUESS is that of the
+guesses before adaptation; all else is the preset's. 8 tasks of the training
 distribution, 40 trajectories each, 3 gradient steps, no meta-training. The second takes 40 tasks and 20 trajectories,
 of a family whose goal is one number, and writes results/guided-goals.json and docs/learning-goals.png.
 """
@@ -55,10 +56,10 @@ class Adapted:
 
 def with_setting(config: TrainConfig, setting: str) -> TrainConfig:
     """The preset with one setting."""
-    scale, inner_lr, *std = map(float, setting.split(","))
+    scale, inner_lr, std, guess_std = [*map(float, setting.split(",")), 0.0, 0.0][:4]
     algo = dataclasses.replace(config.algo, inner_lr=inner_lr)
-    policy = dataclasses.replace(config.policy, context_scale=scale)
-    return dataclasses.replace(config, policy=policy, algo=algo, init_min_std=std[0] if std else 0.0)
+    policy = dataclasses.replace(config.policy, context_scale=scale, guess_std=guess_std)
+    return dataclasses.replace(config, policy=policy, algo=algo, init_min_std=std)
 
 
 def adapted(config: TrainConfig, n_tasks: int, trajectories: int) -> Adapted:
@@ -85,6 +86,7 @@ def row(config: TrainConfig, setting: str) -> dict[str, Any]:
     """The record of one setting."""
     config = with_setting(config, setting)
     start = adapted(config, TASKS, TRAJECTORIES)
+    network, entries = start.network, start.network.layout.unflatten(start.theta)
     found = summarise(start.path.returns)
     made = read_json(Path(config.init) / BASELINE_RECORD)
     return {
@@ -94,9 +96,12 @@ def row(config: TrainConfig, setting: str) -> dict[str, Any]:
         "oracle": {key: made[key] for key in ("command", "seed", "env_steps")},
         "context_scale": config.policy.context_scale,
         "inner_lr": config.algo.inner_lr,
-        "std": math.exp(float(start.network.layout.unflatten(start.theta)["log_std"].mean())),
+        "std": math.exp(float(entries[network.log_std_name(network.guess_std > 0)].mean())),
         "std_replaced": bool(config.init_min_std),
+        "guess_std": config.policy.guess_std,
         "later_lr_ratio": config.algo.later_lr_ratio,
+        "baseline": config.algo.baseline,
+        "gae_lambda": config.algo.gae_lambda,
         "n_tasks": TASKS,
         "trajectories": TRAJECTORIES,
         "seed": SEED,

@@ -64,6 +64,8 @@ class PolicyConfig:
     """Entries of a context vector, an input that adaptation moves (Zintgraf et al. 2019, CAVIA); paper: 0."""
     context_scale: float = 1.0
     """Factor on the context; a gradient step moves it by the factor's square times the inner step size."""
+    guess_std: float = 0.0
+    """Episodes before adaptation add a guess of this standard deviation to the scaled context, to explore; paper: 0."""
 
     def __post_init__(self) -> None:
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
@@ -77,6 +79,8 @@ class PolicyConfig:
                 f"context_dim is {self.context_dim} and context_scale {self.context_scale}, but they must be at "
                 "least 0 and above 0"
             )
+        if not self.guess_std >= 0 or (self.guess_std and not self.context_dim):
+            raise ValueError(f"guess_std is {self.guess_std}, but must be 0, or positive with a context_dim above 0")
 
     def make(self, family: TaskFamily, normaliser: ObsNormaliser | None = None) -> GaussianMLP:
         """A policy of the family's dimensions."""
@@ -91,6 +95,7 @@ class PolicyConfig:
             normaliser=normaliser,
             context_dim=self.context_dim,
             context_scale=self.context_scale,
+            guess_std=self.guess_std,
         )
 
 

@@ -60,7 +60,7 @@ def adaptation_path(
     returns, n_diverged = [], 0
     with closing(collector):
         for step, child in enumerate(children(seed, n_steps + 1)):
-            rollout = collector.collect(params[-1], tasks, child)
+            rollout = collector.collect(params[-1], tasks, child, explore=step == 0)
             returns.append(rollout.episode_return.mean(1).double().numpy())
             n_diverged += rollout.n_diverged
             if step < n_steps:

@@ -83,17 +83,25 @@ def learning_table(records: Sequence[dict[str, Any]], paper_returns: Mapping[str
 
 def guided_starts_table(record: Mapping[str, Any]) -> str:
     """Markdown: returns after gradient steps from an oracle whose goal is a context, a row for each setting of it."""
-    columns = ["environment", "protocol", "oracle's steps", "std of its actions", "context scale", "inner step size"]
-    columns += ["before", "1 step", "2 steps", "3 steps"]
+    columns = ["environment", "protocol", "oracle's steps", "std of its actions", "guesses", "context scale"]
+    columns += ["inner step size", "before", "1 step", "2 steps", "3 steps"]
     lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     rows = record["rows"]
-    for r in sorted(rows, key=lambda r: (r["env"], r["protocol"], r["std"], r["inner_lr"], r["context_scale"])):
+
+    def order(r: dict[str, Any]) -> tuple[Any, ...]:
+        return (r["env"], r["protocol"], r.get("guess_std", 0.0), r["std"], r["inner_lr"], r["context_scale"])
+
+    for r in sorted(rows, key=order):
         std = f"{r['std']:.2f}" + (" (raised)" if r["std_replaced"] else "")
         row = [r["env"], r["protocol"], f"{r['oracle']['env_steps'] / 1e6:.1f} M", std]
-        row += [f"{r['context_scale']:g}", f"{r['inner_lr']:g}"]
+        row += [f"{r['guess_std']:g}" if r.get("guess_std") else "", f"{r['context_scale']:g}", f"{r['inner_lr']:g}"]
         row += [f"{m:.1f} ± {c:.1f}" for m, c in zip(r["mean"], r["ci95"], strict=True)]
         lines.append(f"| {' | '.join(row)} |")
     counts = {(r["n_tasks"], r["trajectories"], r["seed"]) for r in rows}
     said = "; ".join(f"{n} tasks, {t} trajectories each, seed {s}" for n, t, s in sorted(counts))
-    lines += ["", f"No meta-training: {said}, mean ± 95 % interval over tasks. `python benchmarks/guided_starts.py`"]
+    lines += [
+        "",
+        f"No meta-training: {said}, mean ± 95 % interval over tasks. guesses: their standard deviation; "
+        "with guesses, std is that of the actions before adaptation. `python benchmarks/guided_starts.py`",
+    ]
     return "\n".join(lines)

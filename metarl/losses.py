@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from metarl.policies import (
     GaussianMLP,
     GaussianPolicy,
     Surrogate,
+    baseline_by_episode,
     cross_fitted_baseline,
     gaussian_kl,
     gaussian_log_prob,
@@ -26,7 +28,12 @@ from .rollout import Rollout
 from .workers import Workers
 
 AdvantageScale = Literal["standardised", "centred"]
-ValueBaseline = Literal["ridge", "cross-fitted"]
+ValueBaseline = Literal["ridge", "cross-fitted", "by-episode"]
+BASELINES: dict[ValueBaseline, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "ridge": ridge_baseline,
+    "cross-fitted": cross_fitted_baseline,
+    "by-episode": baseline_by_episode,
+}
 
 
 @dataclass(frozen=True)
@@ -72,13 +79,14 @@ def task_batches(
 ) -> list[TaskBatch]:
     """Per task: value baseline, generalised advantages, standardised or centred; the valid steps as a flat batch."""
     scale = standardised if advantages == "standardised" else centred
-    values = ridge_baseline if baseline == "ridge" else cross_fitted_baseline
+    values = BASELINES[baseline]
     reward = rollout.reward.to(dtype)
+    obs = rollout.obs[..., : rollout.obs.shape[-1] - rollout.n_guess]
     # The recursions over time run for all tasks at once: they are many small steps.
     returns = discounted_returns(reward, discount)
 
     def fit(i: int) -> Tensor:
-        return values(rollout.obs[i], returns[i], rollout.valid[i])
+        return values(obs[i], returns[i], rollout.valid[i])
 
     value = torch.stack(workers.map(fit, range(len(reward))))
     advantage = generalised_advantages(reward, value, rollout.valid, discount, gae_lambda)

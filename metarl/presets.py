@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from metarl.envs import ProtocolName, family_class
@@ -13,6 +13,7 @@ from .algorithms.maml_trpo import MAMLTRPO
 from .algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM, AlgorithmName
 from .baselines import baseline_folder, baseline_preset
 from .config import EnvConfig, PolicyConfig, TrainConfig
+from .losses import ValueBaseline
 
 PresetName = Literal["default", "paper", "demo", "guided"]
 PRESETS: dict[PresetName, str] = {
@@ -21,23 +22,42 @@ PRESETS: dict[PresetName, str] = {
     "demo": "default, in fewer iterations: a first result in minutes",
     "guided": "start from 'metarl baseline oracle ENV', whose goal becomes a context to adapt: few steps",
 }
-# Of an oracle's goal as a context. The inner step size is small, so that one step on 20 trajectories moves the context
-# but hardly adds noise to the thousands of weights; the scale makes up for it. With both, a step moves the scaled goal
-# by 0.005 x 27^2 = 3.6 times its gradient: on the Ants, whose oracles act with a standard deviation of about 0.28, from
-# the middle to most goals. The gradient grows as that spread falls, so that the scale has to fall with it, and from a
-# spread of a twentieth leads nowhere: results/guided-starts.json.
+
+
+@dataclass(frozen=True)
+class GuidedStart:
+    """How an oracle's goal becomes a context, and how adaptation moves it.
+
+    The inner step size is small, so that one step on 20 trajectories moves the context but hardly adds noise to the
+    thousands of weights; the context's scale makes up for it. With both, a step moves the scaled goal by
+    0.005 x 27^2 = 3.6 times its gradient: on the Ants, whose oracles act with a standard deviation of about 0.28, from
+    the middle to most goals. The gradient grows as that spread falls, so that the scale, or that of later steps, has to
+    fall with it, and from a spread of a twentieth leads nowhere: results/guided-starts.json.
+    """
+
+    context_scale: float = 27.0
+    min_std: float = 0.0
+    """Least standard deviation of the start's actions; with guesses, of episodes before adaptation."""
+    guess_std: float = 0.0
+    """Of the guesses before adaptation, where goals differ in degree: see `GaussianMLP`."""
+    later_lr_ratio: float = 0.5
+    baseline: ValueBaseline = "ridge"
+    """by-episode with guesses: each episode is of another behaviour."""
+    gae_lambda: float | None = None
+    """None: that of the default preset."""
+
+
 GUIDED_INNER_LR = 0.005
-CONTEXT_SCALE = 27.0
-GUIDED_START: dict[tuple[str, ProtocolName], tuple[float, float]] = {
-    ("half-cheetah-vel", "finn2017"): (12.0, 0.2),
-    ("half-cheetah-vel", "modern"): (12.0, 0.2),
-    ("half-cheetah-dir", "modern"): (15.0, 0.25),
-    ("ant-dir", "modern"): (20.0, 0.0),
-    ("ant-dir-2d", "modern"): (36.0, 0.0),
-    ("point-nav", "finn2017"): (8.0, 0.3),
-    ("point-nav", "modern"): (8.0, 0.3),
+GUIDED_START: dict[tuple[str, ProtocolName], GuidedStart] = {
+    ("half-cheetah-vel", "finn2017"): GuidedStart(12.0, 0.2),
+    ("half-cheetah-vel", "modern"): GuidedStart(12.0, 0.12, 1.0, 0.05, "by-episode"),
+    ("half-cheetah-dir", "modern"): GuidedStart(15.0, 0.25),
+    ("ant-dir", "modern"): GuidedStart(20.0),
+    ("ant-dir-2d", "modern"): GuidedStart(36.0),
+    ("point-nav", "finn2017"): GuidedStart(8.0, 0.3),
+    ("point-nav", "modern"): GuidedStart(8.0, 0.3),
 }
-"""Context scale and least standard deviation of the start; elsewhere CONTEXT_SCALE and the oracle's own."""
+"""Elsewhere its defaults."""
 # 16 and 40 iterations, of the Ant's directions and the cheetah's velocities, moved the return after a step no further.
 GUIDED_ITERATIONS = 10
 
@@ -138,13 +158,22 @@ def _guided(env_name: str, protocol: ProtocolName) -> TrainConfig:
     assert isinstance(config.algo, MAMLTRPO)
     oracle = EnvConfig(name=env_name, protocol=protocol, oracle=True)
     like = baseline_preset("oracle", oracle).policy
-    scale, min_std = GUIDED_START.get((env_name, protocol), (CONTEXT_SCALE, 0.0))
+    start = GUIDED_START.get((env_name, protocol), GuidedStart())
+    goal_dim = config.env.make().spec.goal_dim
+    algo = replace(
+        config.algo,
+        inner_lr=GUIDED_INNER_LR,
+        later_lr_ratio=start.later_lr_ratio,
+        baseline=start.baseline,
+        gae_lambda=config.algo.gae_lambda if start.gae_lambda is None else start.gae_lambda,
+        max_kl=0.03,
+    )
     return replace(
         config,
-        policy=replace(like, context_dim=config.env.make().spec.goal_dim, context_scale=scale),
-        algo=replace(config.algo, inner_lr=GUIDED_INNER_LR, max_kl=0.03),
+        policy=replace(like, context_dim=goal_dim, context_scale=start.context_scale, guess_std=start.guess_std),
+        algo=algo,
         init=str(baseline_folder("oracle", oracle)),
-        init_min_std=min_std,
+        init_min_std=start.min_std,
         iterations=GUIDED_ITERATIONS,
     )
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metarl.envs import RowSimulator, TaskFamily, Tasks
-from metarl.policies import GaussianPolicy
+from metarl.policies import GaussianMLP, GaussianPolicy
 
 from .seeding import children
 from .workers import Workers
@@ -38,6 +38,8 @@ class Rollout:
     """Whether the episode ended before the horizon."""
     n_diverged: int
     """Simulations that diverged and were contained."""
+    n_guess: int = 0
+    """Last entries of obs that are an episode's guess (`GaussianMLP.guess_std`)."""
 
     @property
     def episode_return(self) -> Float[Tensor, "task env"]:
@@ -87,22 +89,30 @@ class Collector:
             simulator.close()
 
     def collect(
-        self, params: Float[Tensor, "task P"], tasks: Tasks, seed: np.random.SeedSequence, deterministic: bool = False
+        self,
+        params: Float[Tensor, "task P"],
+        tasks: Tasks,
+        seed: np.random.SeedSequence,
+        deterministic: bool = False,
+        explore: bool = False,
     ) -> Rollout:
         """One episode per task and environment under params; deterministic acts by the mean.
 
-        Task i, counted among those of all processes, draws its initial states and action noise from child i of the
-        seed. params are on the CPU.
+        explore: a policy that makes guesses before adaptation (`GaussianMLP.guess_std`) does; they stand behind the
+        observations. Task i, counted among those of all processes, draws its initial states, action noise and guesses
+        from child i of the seed. params are on the CPU.
         """
         if len(tasks) != self.n_tasks or len(params) != self.n_tasks:
             raise ValueError(f"got {len(tasks)} tasks and {len(params)} parameter rows for {self.n_tasks} tasks")
         spec = self.family.spec
         shape = (self.n_tasks, self.n_envs, self.horizon)
+        guessing = self.policy if explore and isinstance(self.policy, GaussianMLP) and self.policy.guess_std else None
+        obs_dim = spec.obs_dim + (guessing.context_dim if guessing else 0)
         with torch.no_grad():
             # The log-std does not depend on the observation.
-            _, log_std = self.policy.distribution(params, torch.zeros(self.n_tasks, 1, spec.obs_dim))
+            _, log_std = self.policy.distribution(params, torch.zeros(self.n_tasks, 1, obs_dim))
         buffers = _Buffers(
-            obs=_zeros(*shape, spec.obs_dim),
+            obs=_zeros(*shape, obs_dim),
             noise=_zeros(*shape, spec.act_dim),
             mean=_zeros(*shape, spec.act_dim),
             reward=_zeros(*shape),
@@ -116,7 +126,13 @@ class Collector:
         def run(i: int) -> None:
             shard = self._shards[i]
             self._collect_shard(
-                self._simulators[i], buffers.rows(shard), params[shard], tasks[shard], seeds[shard], std[shard]
+                self._simulators[i],
+                buffers.rows(shard),
+                params[shard],
+                tasks[shard],
+                seeds[shard],
+                std[shard],
+                guessing,
             )
 
         self.workers.map(run, range(len(self._shards)))
@@ -133,6 +149,7 @@ class Collector:
             valid=torch.from_numpy(buffers.valid),
             terminated=torch.from_numpy(buffers.terminated),
             n_diverged=sum(simulator.n_diverged for simulator in self._simulators) - diverged_before,
+            n_guess=obs_dim - spec.obs_dim,
         )
 
     def _check_rewards(self, reward: np.ndarray) -> None:
@@ -154,11 +171,13 @@ class Collector:
         tasks: Tasks,
         seeds: list[np.random.SeedSequence],
         std: np.ndarray,
+        guessing: GaussianMLP | None,
     ) -> None:
         rngs = [np.random.default_rng(seed) for seed in seeds]
         obs = simulator.reset(tasks, rngs)
         for noise, rng in zip(out.noise, rngs, strict=True):
             rng.standard_normal(dtype=np.float32, out=noise)
+        guesses = None if guessing is None else np.stack([guessing.guesses(self.n_envs, rng) for rng in rngs])
         actor = self.policy.actor(params)
         active = np.ones(out.terminated.shape, dtype=bool)
         all_active = True
@@ -166,6 +185,8 @@ class Collector:
         for t in range(self.horizon):
             self.workers.check()
             obs_t = obs.astype(np.float32)
+            if guesses is not None:
+                obs_t = np.concatenate([obs_t, guesses], axis=-1)
             mean_t = actor(torch.from_numpy(obs_t)).numpy()
             step = simulator.step(mean_t + std * out.noise[:, :, t], None if all_active else active)
             out.obs[:, :, t] = obs_t

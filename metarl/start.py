@@ -58,7 +58,7 @@ def load_start(config: TrainConfig, family: TaskFamily) -> tuple[GaussianMLP, Fl
         raise FileNotFoundError(_missing(config))
     goal_dim = family.spec.goal_dim
     if network.obs_dim == family.spec.obs_dim + goal_dim and config.policy.context_dim == goal_dim:
-        network, theta = goal_as_context(network, theta, goal_dim, config.policy.context_scale)
+        network, theta = goal_as_context(network, theta, goal_dim, config.policy.context_scale, config.policy.guess_std)
     _check_fits(network, config.policy, family, path)
     if config.init_min_std:
         theta = _with_min_std(network, theta, config.init_min_std)
@@ -66,9 +66,10 @@ def load_start(config: TrainConfig, family: TaskFamily) -> tuple[GaussianMLP, Fl
 
 
 def _with_min_std(network: GaussianMLP, theta: Float[Tensor, " P"], std: float) -> Float[Tensor, " P"]:
-    """theta with a standard deviation of each action of at least so much."""
+    """theta with a standard deviation of each action of at least so much; if it has guesses, only with these."""
     named = network.layout.unflatten(theta)
-    return network.layout.flatten({**named, "log_std": named["log_std"].clamp(min=math.log(std))})
+    name = network.log_std_name(network.guess_std > 0)
+    return network.layout.flatten({**named, name: named[name].clamp(min=math.log(std))})
 
 
 def _missing(config: TrainConfig) -> str:
@@ -103,6 +104,8 @@ def _check_fits(network: GaussianMLP, wanted: PolicyConfig, family: TaskFamily, 
         options.append(f"--policy.context-dim {network.context_dim}")
     if network.context_scale != wanted.context_scale:
         options.append(f"--policy.context-scale {network.context_scale:g}")
+    if network.guess_std != wanted.guess_std:
+        options.append(f"--policy.guess-std {network.guess_std:g}")
     if options:
         raise ValueError(f"{path} is a policy of other settings than this run's; give also {' '.join(options)}")
 

@@ -144,7 +144,7 @@ def meta_iteration(
     for j in range(algo.inner_steps + 1):
         purpose = Purpose.QUERY if j == algo.inner_steps else Purpose.SUPPORT
         with watch("rollout"):
-            rollout = collector.collect(params.cpu(), tasks, seed_for(config.seed, purpose, it, j))
+            rollout = collector.collect(params.cpu(), tasks, seed_for(config.seed, purpose, it, j), explore=j == 0)
         with watch("advantages"):
             batches = batches_of(algo, rollout.to(params.device), workers)
         with watch("gathering"):

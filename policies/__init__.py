@@ -1,7 +1,7 @@
 """Policies with functional, per-task parameters, and the value baseline. Needs torch only."""
 
 from .actor_module import DeterministicActor
-from .baseline import baseline_features, cross_fitted_baseline, ridge_baseline
+from .baseline import baseline_by_episode, baseline_features, cross_fitted_baseline, ridge_baseline
 from .closed_form import ClosedFormMLP, ClosedFormSurrogate, Surrogate
 from .distributions import gaussian_entropy, gaussian_kl, gaussian_log_prob
 from .gaussian_mlp import Activation, GaussianMLP, goal_as_context
@@ -20,6 +20,7 @@ __all__ = [
     "ParamLayout",
     "Surrogate",
     "actor_from_distribution",
+    "baseline_by_episode",
     "baseline_features",
     "cross_fitted_baseline",
     "gaussian_entropy",

@@ -52,6 +52,16 @@ def ridge_baseline(
     return (features @ weights).to(target.dtype)
 
 
+def baseline_by_episode(
+    obs: Float[Tensor, "env time obs"], target: Float[Tensor, "env time"], valid: Bool[Tensor, "env time"]
+) -> Float[Tensor, "env time"]:
+    """`ridge_baseline` of each episode on itself alone, for episodes of different behaviour: one value for all misfits.
+
+    It takes observations much fewer than an episode's steps: with more it explains whatever happened.
+    """
+    return torch.cat([ridge_baseline(obs[e : e + 1], target[e : e + 1], valid[e : e + 1]) for e in range(len(obs))])
+
+
 def cross_fitted_baseline(
     obs: Float[Tensor, "env time obs"], target: Float[Tensor, "env time"], valid: Bool[Tensor, "env time"]
 ) -> Float[Tensor, "env time"]:

@@ -35,9 +35,11 @@ class ClosedFormMLP:
         self.n_layers = len(policy.sizes) - 1
         named = policy.layout.unflatten(params)
         self.named = named
-        self.weights = [named[f"weight_{i}"] for i in range(self.n_layers)]
-        self.log_std = policy.effective_log_std(named["log_std"])
-        self.log_std_free = (named["log_std"] >= policy.min_log_std).to(params.dtype)
+        self.explores = policy.explores(obs)
+        self.weights = [policy.weight(named, i, self.explores) for i in range(self.n_layers)]
+        log_std = named[policy.log_std_name(self.explores)]
+        self.log_std = policy.effective_log_std(log_std)
+        self.log_std_free = (log_std >= policy.min_log_std).to(params.dtype)
         self.h = [policy.inputs(obs)]
         for i in range(self.n_layers):
             z = torch.addmm(policy.bias(named, i), self.h[-1], self.weights[i])
@@ -69,7 +71,7 @@ class ClosedFormMLP:
         deltas = [delta]
         back: list[Tensor] = []
         for i in reversed(range(self.n_layers)):
-            torch.mm(self.h[i].t(), deltas[0], out=views[f"weight_{i}"])
+            torch.mm(self._seen(i).t(), deltas[0], out=views[f"weight_{i}"])
             torch.sum(deltas[0], 0, out=views[f"bias_{i}"])
             if i > 0:
                 propagated = deltas[0] @ self.weights[i].t()
@@ -78,9 +80,24 @@ class ClosedFormMLP:
                     deltas.insert(0, propagated * self.dphi[i - 1])
                 else:
                     deltas[0] = propagated.mul_(self.dphi[i - 1])
-        torch.mul(log_std_gradient, self.log_std_free, out=views["log_std"])
+        self._log_std_gradient(views, log_std_gradient)
         self._context_gradient(views)
+        self._guess_gradient(views, deltas[0])
         return out, deltas, back
+
+    def _seen(self, layer: int) -> Tensor:
+        """A layer's inputs without guesses."""
+        return self.h[0][:, : self.policy.obs_dim] if layer == 0 else self.h[layer]
+
+    def _log_std_gradient(self, views: dict[str, Tensor], gradient: Float[Tensor, " act"]) -> None:
+        if self.policy.guess_std:
+            views[self.policy.log_std_name(not self.explores)].zero_()
+        torch.mul(gradient, self.log_std_free, out=views[self.policy.log_std_name(self.explores)])
+
+    def _guess_gradient(self, views: dict[str, Tensor], delta: Float[Tensor, "n hidden"]) -> None:
+        """Add what the guesses say about the context's weights, from the derivative in the first layer's z."""
+        if self.explores:
+            views["context_weight"].addmm_(self.h[0][:, self.policy.obs_dim :].t(), delta)
 
     def _context_gradient(self, views: dict[str, Tensor]) -> None:
         """From the gradient g of the first layer's bias, which the context W_c^T c shifts: k W_c g and k c g^T."""
@@ -109,7 +126,7 @@ class ClosedFormMLP:
         rz: list[Tensor] = []
         rh: list[Tensor] = []
         for i in range(self.n_layers):
-            r = torch.addmm(self.bias_r(v, i), self.h[i], v[f"weight_{i}"])
+            r = torch.addmm(self.bias_r(v, i), self.h[i], self.policy.weight(v, i, self.explores))
             if i > 0:
                 r.addmm_(rh[-1], self.weights[i])
             if i == self.n_layers - 1:
@@ -123,8 +140,12 @@ class ClosedFormMLP:
         named = self.policy.layout.unflatten(v)
         r_mean, _, _ = self.forward_r(named)
         delta = r_mean * (row_weight[:, None] * (-2 * self.log_std).exp())
-        log_std_gradient = 2 * row_weight.sum() * named["log_std"] * self.log_std_free
+        log_std_gradient = 2 * row_weight.sum() * self._log_std_r(named)
         return self.backward(delta, log_std_gradient)[0]
+
+    def _log_std_r(self, v: dict[str, Tensor]) -> Float[Tensor, " act"]:
+        """R{log_std}."""
+        return v[self.policy.log_std_name(self.explores)] * self.log_std_free
 
     def divergence_gradient(
         self, mean_old: Float[Tensor, "n act"], log_std_old: Float[Tensor, " act"], row_weight: Float[Tensor, " n"]
@@ -196,7 +217,7 @@ class ClosedFormSurrogate(ClosedFormMLP):
         out = torch.empty_like(v)
         views = self.policy.layout.unflatten(out)
         r_mean, rz, rh = self.forward_r(named)
-        r_s = named["log_std"] * self.log_std_free
+        r_s = self._log_std_r(named)
         q = self.q[:, None]
         r_e = -r_mean * self.inv_var - 2 * r_s * self.e
         r_k = -2 * (self.e * r_mean + r_s * (self.k + 1))
@@ -207,7 +228,7 @@ class ClosedFormSurrogate(ClosedFormMLP):
             r_delta += r_q[:, None] * self.e
             r_log_std += r_q @ self.k
         for i in reversed(range(self.n_layers)):
-            torch.mm(self.h[i].t(), r_delta, out=views[f"weight_{i}"])
+            torch.mm(self._seen(i).t(), r_delta, out=views[f"weight_{i}"])
             if i > 0:
                 views[f"weight_{i}"].addmm_(rh[i - 1].t(), self.deltas[i])
             torch.sum(r_delta, 0, out=views[f"bias_{i}"])
@@ -217,6 +238,7 @@ class ClosedFormSurrogate(ClosedFormMLP):
                 r_delta = propagated.mul_(self.dphi[i - 1])
                 if self.policy.activation == "tanh":
                     r_delta.addcmul_(self.bend[i - 1], rz[i - 1])
-        torch.mul(r_log_std, self.log_std_free, out=views["log_std"])
+        self._log_std_gradient(views, r_log_std)
         self._context_hvp(views, named, self.bias_gradient)
+        self._guess_gradient(views, r_delta)
         return out

@@ -36,6 +36,12 @@ class GaussianMLP:
     visual imitation learning via meta-learning", bias transformation; Zintgraf et al. 2019, CAVIA). A
     gradient step of size alpha moves k c by alpha k^2 times its gradient. Without a context (context_dim 0) the network
     is the paper's.
+
+    With guess_std, episodes before adaptation explore: each adds to k c a guess, which stays for the episode, and acts
+    with a standard deviation of its own, exp(guess_log_std). Steps of such episodes are told by their observations,
+    behind which the guess stands. From episodes at many places the policy gradient of the context says how far the goal
+    is; from one place alone, on which side. Noise that is constant over an episode is that of Gupta et al. 2018 (MAESN,
+    https://arxiv.org/abs/1802.07245), here without a likelihood of its own.
     """
 
     obs_dim: int
@@ -54,6 +60,8 @@ class GaussianMLP:
     """Entries of the context vector c."""
     context_scale: float = 1.0
     """Factor k on the context."""
+    guess_std: float = 0.0
+    """Standard deviation of a guess, uniform around 0, in units of k c; 0: episodes before adaptation are as others."""
 
     def __post_init__(self) -> None:
         if self.activation not in ("tanh", "relu"):
@@ -64,6 +72,8 @@ class GaussianMLP:
             raise ValueError(
                 f"context_dim {self.context_dim} must be at least 0 and context_scale {self.context_scale} positive"
             )
+        if not self.guess_std >= 0 or (self.guess_std and not self.context_dim):
+            raise ValueError(f"guess_std {self.guess_std} must be 0, or positive and have a context")
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -78,6 +88,8 @@ class GaussianMLP:
         entries.append(("log_std", (self.act_dim,)))
         if self.context_dim:
             entries += [("context", (self.context_dim,)), ("context_weight", (self.context_dim, self.sizes[1]))]
+        if self.guess_std:
+            entries.append(("guess_log_std", (self.act_dim,)))
         return ParamLayout(tuple(entries))
 
     def init(self, generator: torch.Generator) -> Float[Tensor, " P"]:
@@ -89,24 +101,48 @@ class GaussianMLP:
                 bound = math.sqrt(6.0 / sum(shape)) * (self.output_scale if name == last else 1.0)
                 named[name] = (2 * torch.rand(shape, generator=generator) - 1) * bound
             else:
-                named[name] = torch.full(shape, self.init_log_std if name == "log_std" else 0.0)
+                named[name] = torch.full(shape, self.init_log_std if name.endswith("log_std") else 0.0)
         return self.layout.flatten(named)
 
     def distribution(
         self, params: Float[Tensor, "task P"], obs: Float[Tensor, "task batch obs"]
     ) -> tuple[Float[Tensor, "task batch act"], Float[Tensor, "task act"]]:
-        named = self.layout.unflatten(params)
+        named, explores = self.layout.unflatten(params), self.explores(obs)
         h = self.inputs(obs)
         n_layers = len(self.sizes) - 1
         for i in range(n_layers):
-            h = torch.baddbmm(self.bias(named, i).unsqueeze(-2), h, named[f"weight_{i}"])
+            h = torch.baddbmm(self.bias(named, i).unsqueeze(-2), h, self.weight(named, i, explores))
             if i < n_layers - 1:
                 h = torch.tanh(h) if self.activation == "tanh" else torch.relu(h)
-        return h, self.effective_log_std(named["log_std"])
+        return h, self.effective_log_std(named[self.log_std_name(explores)])
 
     def inputs(self, obs: Float[Tensor, "*batch obs"]) -> Float[Tensor, "*batch obs"]:
-        """What the first layer sees."""
-        return obs if self.normaliser is None else self.normaliser(obs)
+        """What the first layer sees: the scaled observation, and a guess as it is."""
+        if self.normaliser is None:
+            return obs
+        if not self.explores(obs):
+            return self.normaliser(obs)
+        n = self.obs_dim
+        return torch.cat([self.normaliser(obs[..., :n]), obs[..., n:]], dim=-1)
+
+    def explores(self, obs: Tensor) -> bool:
+        """Whether a guess stands behind the observations."""
+        return self.guess_std > 0 and obs.shape[-1] == self.obs_dim + self.context_dim
+
+    def guesses(self, n: int, rng: np.random.Generator) -> Float[np.ndarray, "n context"]:
+        """Guesses of n episodes, float32: of each entry one in each n-th of its range, in random order."""
+        order = rng.permuted(np.tile(np.arange(n), (self.context_dim, 1)), axis=1).T
+        place = (order + rng.random(order.shape)) / n
+        return (self.guess_std * math.sqrt(3) * (2 * place - 1)).astype(np.float32)
+
+    def log_std_name(self, explores: bool) -> str:
+        """Name of the parameters that give the standard deviation."""
+        return "guess_log_std" if explores else "log_std"
+
+    def weight(self, named: Mapping[str, Tensor], layer: int, explores: bool) -> Float[Tensor, "*task n_in n_out"]:
+        """The weights of a layer; where there are guesses, the first one has the context's below its own."""
+        weight = named[f"weight_{layer}"]
+        return torch.cat([weight, named["context_weight"]], dim=-2) if explores and layer == 0 else weight
 
     def bias(self, named: Mapping[str, Tensor], layer: int) -> Float[Tensor, "*task hidden"]:
         """What a layer adds to its input's product: its bias, in the first layer with the context's share."""
@@ -123,14 +159,16 @@ class GaussianMLP:
     def actor(
         self, params: Float[Tensor, "task P"]
     ) -> Callable[[Float[Tensor, "task env obs"]], Float[Tensor, "task env act"]]:
-        named = self.layout.unflatten(params.detach())
+        named, guesses = self.layout.unflatten(params.detach()), self.guess_std > 0
         n_layers = len(self.sizes) - 1
-        padding = [-size % ALIGNED_FLOATS for size in self.sizes]
-        weights = [pad(named[f"weight_{i}"], (0, padding[i + 1], 0, padding[i])) for i in range(n_layers)]
-        biases = [pad(self.bias(named, i), (0, padding[i + 1])).unsqueeze(-2) for i in range(n_layers)]
+        sizes = (self.obs_dim + self.context_dim * guesses, *self.sizes[1:])
+        padded = [size + -size % ALIGNED_FLOATS for size in sizes]
+        weights = [_padded(self.weight(named, i, guesses), padded[i], padded[i + 1]) for i in range(n_layers)]
+        biases = [_padded(self.bias(named, i).unsqueeze(-2), 1, padded[i + 1]) for i in range(n_layers)]
 
         def mean(obs: Tensor) -> Tensor:
-            h = pad(self.inputs(obs), (0, padding[0]))
+            h = self.inputs(obs)
+            h = pad(h, (0, padded[0] - h.shape[-1]))  # without guesses their weights count for nothing
             for i in range(n_layers):
                 h = torch.baddbmm(biases[i], h, weights[i])
                 if i < n_layers - 1:
@@ -140,14 +178,19 @@ class GaussianMLP:
         return mean
 
 
+def _padded(matrix: Float[Tensor, "task row col"], rows: int, cols: int) -> Float[Tensor, "task rows cols"]:
+    """With zeros below and to the right."""
+    return pad(matrix, (0, cols - matrix.shape[-1], 0, rows - matrix.shape[-2]))
+
+
 def goal_as_context(
-    network: GaussianMLP, theta: Float[Tensor, " P"], goal_dim: int, context_scale: float
+    network: GaussianMLP, theta: Float[Tensor, " P"], goal_dim: int, context_scale: float, guess_std: float = 0.0
 ) -> tuple[GaussianMLP, Float[Tensor, " Q"]]:
     """A policy that observes the goal as one that does not: the goal, its last inputs, becomes the context.
 
     The context starts at 0, the mean of the goals that the policy was scaled by (0 without scaling). Where k c is a
-    goal, scaled like the other observations, the new policy acts as the old one did for it. ValueError if the network
-    has no observation beside the goal, or a context already.
+    goal, scaled like the other observations, the new policy acts as the old one did for it; so it does for guesses,
+    with the same standard deviation. ValueError if the network has no observation beside the goal, or has a context.
     """
     n_obs = network.obs_dim - goal_dim
     if n_obs < 1 or goal_dim < 1 or network.context_dim:
@@ -160,15 +203,22 @@ def goal_as_context(
         scaling = ObsNormaliser(scaling.mean[:n_obs], scaling.std[:n_obs])
     named = network.layout.unflatten(theta)
     weight = named["weight_0"]
-    changed = replace(network, obs_dim=n_obs, normaliser=scaling, context_dim=goal_dim, context_scale=context_scale)
-    return changed, changed.layout.flatten(
-        {
-            **named,
-            "weight_0": weight[:n_obs],
-            "context_weight": weight[n_obs:],
-            "context": torch.zeros(goal_dim, dtype=theta.dtype),
-        }
+    changed = replace(
+        network,
+        obs_dim=n_obs,
+        normaliser=scaling,
+        context_dim=goal_dim,
+        context_scale=context_scale,
+        guess_std=guess_std,
     )
+    parts = {
+        **named,
+        "weight_0": weight[:n_obs],
+        "context_weight": weight[n_obs:],
+        "context": torch.zeros(goal_dim, dtype=theta.dtype),
+        "guess_log_std": named["log_std"],
+    }
+    return changed, changed.layout.flatten({name: parts[name] for name, _ in changed.layout.entries})
 
 
 def activate_(z: Tensor, activation: Activation) -> Tensor:

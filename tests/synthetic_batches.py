@@ -14,13 +14,16 @@ def random_params(policy: GaussianPolicy, seed: int, scale: float = 0.5) -> Tens
 
 
 def random_batch(policy: GaussianMLP, params: Tensor, n: int, seed: int, drift: float = 0.1) -> TaskBatch:
-    """n steps acted by a policy that lies `drift` away from params, so that likelihood ratios differ from 1."""
+    """n steps acted by a policy that lies `drift` away from params, so that likelihood ratios differ from 1.
+
+    Of a policy that makes guesses, the steps of episodes with guesses.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    obs = normal(n, policy.obs_dim)
+    obs = normal(n, policy.obs_dim + (policy.context_dim if policy.guess_std else 0))
     acted = params + drift * normal(len(params))
     mean, log_std = policy.distribution(acted[None], obs[None])
     action = mean[0] + log_std[0].exp() * normal(n, policy.act_dim)

@@ -1,5 +1,8 @@
 """Collector: reproducible to the bit, one task independent of the others, and what a rollout holds."""
 
+from contextlib import closing
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -212,6 +215,35 @@ def test_mean_is_that_of_the_policy_at_the_stored_observations(family):
     mask = rollout.valid.flatten(1, 2)
     torch.testing.assert_close(rollout.mean.flatten(1, 2)[mask], mean[mask], rtol=1e-5, atol=2e-5)
     assert torch.equal(rollout.log_std, log_std)
+
+
+def test_episodes_that_explore_hold_a_guess_each(ant):
+    """Behind the observations, from the task's own seed; without `explore`, or of other policies, there are none."""
+    spec, tasks, seed = ant.spec, ant.tasks.sample(2, np.random.default_rng(0)), np.random.SeedSequence(7)
+    plain = GaussianMLP(spec.obs_dim, spec.act_dim, (16,), context_dim=1)
+    policy = replace(plain, guess_std=0.6)
+    params = torch.stack([policy.init(torch.Generator().manual_seed(i)) for i in range(2)])
+    params[:, policy.layout.slices["guess_log_std"]] = -2.0
+    with closing(Collector(ant, policy, 2, 4, Workers(1), 60)) as collector:
+        explored = collector.collect(params, tasks, seed, explore=True)
+        other = collector.collect(params, tasks, seed)
+    assert (explored.n_guess, other.n_guess) == (1, 0)
+    assert explored.obs.shape == (2, 4, 60, spec.obs_dim + 1)
+    assert other.obs.shape == (2, 4, 60, spec.obs_dim)
+    guess, valid = explored.obs[..., -1], explored.valid
+    assert torch.equal(guess, torch.where(valid, guess[..., :1], 0.0))
+    rngs = [np.random.default_rng(child) for child in seed.spawn(2)]
+    Simulator(ant, 2, 4).reset(tasks, rngs)
+    for i, rng in enumerate(rngs):
+        rng.standard_normal((4, 60, spec.act_dim), dtype=np.float32)
+        assert np.array_equal(guess[i, :, 0], policy.guesses(4, rng)[:, 0])
+    assert (explored.log_std == -2.0).all()
+    assert (other.log_std == 0.0).all()
+    mean = policy.distribution(params, explored.obs.flatten(1, 2))[0].unflatten(1, (4, 60))
+    torch.testing.assert_close(explored.mean, mean * valid[..., None], rtol=1e-4, atol=1e-5)
+    with closing(Collector(ant, plain, 2, 4, Workers(1), 60)) as collector:
+        kept = params[:, : plain.layout.size].contiguous()
+        assert_same_bits(collector.collect(kept, tasks, seed, explore=True), collector.collect(kept, tasks, seed))
 
 
 def test_the_horizon_is_the_familys_unless_told():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.policies import baseline_features, cross_fitted_baseline, ridge_baseline
+from metarl.policies import baseline_by_episode, baseline_features, cross_fitted_baseline, ridge_baseline
 from metarl.policies.baseline import CANDIDATES, FOLDS
 
 
@@ -84,6 +84,17 @@ def test_values_have_the_dtype_of_the_target():
     obs, valid = normal(2, 5, 4, seed=0).float(), torch.ones(2, 5, dtype=torch.bool)
     assert ridge_baseline(obs, torch.ones(2, 5), valid).dtype == torch.float32
     assert ridge_baseline(obs, torch.ones(2, 5, dtype=torch.float64), valid).dtype == torch.float64
+
+
+def test_by_episode_each_has_a_fit_of_its_own():
+    obs, target = normal(3, 40, 4, seed=0), normal(3, 40, seed=1)
+    valid = prefix_mask([40, 25, 40], 40)
+    values = baseline_by_episode(obs, target, valid)
+    for e in range(3):
+        torch.testing.assert_close(values[e], ridge_baseline(obs[e : e + 1], target[e : e + 1], valid[e : e + 1])[0])
+    changed = target.clone()
+    changed[1] += 5.0
+    torch.testing.assert_close(baseline_by_episode(obs, changed, valid)[[0, 2]], values[[0, 2]], rtol=0, atol=0)
 
 
 def plain_cross_fit(obs: torch.Tensor, target: torch.Tensor, valid: torch.Tensor, coefficient: float) -> np.ndarray:

@@ -19,13 +19,21 @@ FLOOR = -0.5
 def make(activation: str, hidden: tuple[int, ...]) -> tuple[GaussianMLP, Tensor, TaskBatch]:
     """A policy with one of three log-std components below its floor, its parameters and a batch.
 
-    The deeper networks have a context.
+    The deeper networks have a context, and with tanh they make guesses.
     """
     context_dim = 2 if len(hidden) > 1 else 0
-    policy = GaussianMLP(3, 3, hidden, activation, min_log_std=FLOOR, context_dim=context_dim, context_scale=1.7)
+    guess_std = 0.8 if context_dim and activation == "tanh" else 0.0
+    policy = GaussianMLP(
+        3, 3, hidden, activation, min_log_std=FLOOR, context_dim=context_dim, context_scale=1.7, guess_std=guess_std
+    )
     params = random_params(policy, 3)
-    params[policy.layout.slices["log_std"]] = torch.tensor([0.2, -1.5, -0.3], dtype=torch.float64)
+    params[log_std_slice(policy)] = torch.tensor([0.2, -1.5, -0.3], dtype=torch.float64)
     return policy, params, random_batch(policy, params, 15, 4)
+
+
+def log_std_slice(policy: GaussianMLP) -> slice:
+    """Of the parameters that the batch's standard deviation comes from."""
+    return policy.layout.slices[policy.log_std_name(policy.guess_std > 0)]
 
 
 def closed_form(policy: GaussianMLP, params: Tensor, batch: TaskBatch, kind: str) -> ClosedFormSurrogate:
@@ -56,7 +64,7 @@ def test_loss_and_gradient(activation, hidden, kind):
     torch.testing.assert_close(gradient, reference.gradient(), rtol=1e-10, atol=1e-12)
     numeric = central_difference(lambda p: closed_form(policy, p, batch, kind).loss, params)
     torch.testing.assert_close(gradient, numeric, rtol=1e-6, atol=1e-8)
-    assert gradient[policy.layout.slices["log_std"]][1] == 0.0, "gradient below the floor"
+    assert gradient[log_std_slice(policy)][1] == 0.0, "gradient below the floor"
 
 
 @pytest.mark.parametrize(("activation", "hidden", "kind"), CASES)
@@ -77,7 +85,7 @@ def test_hessian_vector_product(activation, hidden, kind):
     torch.testing.assert_close(hessian, dense(reference.hvp, policy.layout.size), rtol=1e-9, atol=1e-11)
     numeric = central_difference(lambda p: closed_form(policy, p, batch, kind).gradient(), params)
     torch.testing.assert_close(hessian, numeric, rtol=1e-6, atol=1e-8)
-    frozen = policy.layout.slices["log_std"].start + 1
+    frozen = log_std_slice(policy).start + 1
     assert not hessian[frozen].any()
     assert not hessian[:, frozen].any()
 
@@ -109,7 +117,7 @@ def test_log_std_on_its_floor_is_free_as_in_autograd(kind):
 def test_fisher_vector_product(activation, hidden):
     """F against its definition sum_t w_t J_t^T diag J_t, against autograd, and against the Hessian of the mean KL."""
     policy, params, batch = make(activation, hidden)
-    size, log_std = policy.layout.size, policy.layout.slices["log_std"]
+    size, log_std = policy.layout.size, log_std_slice(policy)
     row_weight = torch.rand(15, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     network = ClosedFormMLP(policy, params, batch.obs)
     fisher = dense(lambda v: network.fisher_vector_product(v, row_weight), size)
@@ -149,7 +157,9 @@ def test_a_normaliser_scales_what_the_first_layer_sees():
     normaliser = ObsNormaliser((0.5, -1.0, 0.0), (2.0, 0.5, 1.5))
     plain, params, batch = make("tanh", (5, 4, 3))
     policy = replace(plain, normaliser=normaliser)
-    scaled = replace(batch, obs=(batch.obs - torch.tensor(normaliser.mean)) / torch.tensor(normaliser.std))
+    obs = batch.obs.clone()  # whose guesses are not scaled
+    obs[:, :3] = (obs[:, :3] - torch.tensor(normaliser.mean)) / torch.tensor(normaliser.std)
+    scaled = replace(batch, obs=obs)
     assert (scaled.obs.abs() < 5).all()
     surrogate, reference = closed_form(policy, params, batch, "ratio"), closed_form(plain, params, scaled, "ratio")
     torch.testing.assert_close(surrogate.gradient(keep=True), reference.gradient(keep=True), rtol=1e-6, atol=1e-8)

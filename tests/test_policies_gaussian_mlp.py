@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from synthetic_batches import random_params
@@ -55,6 +56,7 @@ def test_an_oracle_whose_goal_is_the_context_acts_as_it_did(scaled):
     oracle = GaussianMLP(5, 2, (7, 6), normaliser=normaliser)
     theta = random_params(oracle, 0)
     policy, start = goal_as_context(oracle, theta, 2, context_scale=4.0)
+    exploring, also = goal_as_context(oracle, theta, 2, context_scale=4.0, guess_std=0.3)
     obs = 0.5 * torch.randn(1, 9, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
     def oracle_mean(goal: torch.Tensor) -> torch.Tensor:
@@ -69,10 +71,53 @@ def test_an_oracle_whose_goal_is_the_context_acts_as_it_did(scaled):
     torch.testing.assert_close(
         policy.distribution(told[None], obs)[1], oracle.distribution(theta[None], torch.zeros(1, 1, 5).double())[1]
     )
+    guess = (goal - centre) / (std[3:].double() if scaled else 1.0)
+    mean_, log_std = exploring.distribution(also[None], torch.cat([obs, guess.expand(1, 9, 2)], -1))
+    torch.testing.assert_close(mean_, oracle_mean(goal))
+    torch.testing.assert_close(log_std[0], oracle.layout.unflatten(theta)["log_std"])
     with pytest.raises(ValueError, match="has no 5 goal entries"):
         goal_as_context(oracle, theta, 5, 1.0)
     with pytest.raises(ValueError, match="2 context entries"):
         goal_as_context(policy, start, 1, 1.0)
+
+
+def test_a_guess_behind_the_observation_adds_to_the_context():
+    normaliser = ObsNormaliser((0.1, -0.2, 0.3), (1.0, 2.0, 0.5))
+    policy = GaussianMLP(3, 2, (7, 6), normaliser=normaliser, context_dim=2, context_scale=4.0, guess_std=1.0)
+    params = random_params(policy, 0)
+    obs = torch.randn(1, 9, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    guess = torch.tensor([0.7, -1.2], dtype=torch.float64)
+    told = params.clone()
+    told[policy.layout.slices["context"]] += guess / 4.0
+    guessing = policy.distribution(params[None], torch.cat([obs, guess.expand(1, 9, 2)], -1))
+    told_so = policy.distribution(told[None], obs)
+    torch.testing.assert_close(guessing[0], told_so[0])
+    entries = policy.layout.unflatten(params)
+    torch.testing.assert_close(guessing[1][0], entries["guess_log_std"])
+    torch.testing.assert_close(told_so[1][0], entries["log_std"])
+    for seen in (obs, torch.cat([obs, guess.expand(1, 9, 2)], -1)):
+        expected = policy.distribution(params[None], seen)[0].float()
+        actual = policy.actor(params[None].float())(seen.float())
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=2e-6)
+
+
+def test_guesses_are_spread_over_their_range():
+    policy = GaussianMLP(3, 2, context_dim=2, guess_std=0.5)
+    found = policy.guesses(20, np.random.default_rng(0))
+    assert (found.shape, found.dtype) == ((20, 2), np.float32)
+    edges = np.linspace(-1, 1, 21) * 0.5 * np.sqrt(3)
+    for entry in found.T:
+        assert (np.histogram(entry, edges)[0] == 1).all(), "one in each twentieth"
+    assert not np.array_equal(*np.argsort(found, axis=0).T), "entries in one order"
+    assert np.array_equal(policy.guesses(20, np.random.default_rng(0)), found)
+    many = policy.guesses(5000, np.random.default_rng(1))
+    np.testing.assert_allclose(many.std(0), 0.5, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("context_dim", "guess_std"), [(0, 0.5), (2, -0.1), (2, float("nan"))])
+def test_guesses_need_a_context(context_dim, guess_std):
+    with pytest.raises(ValueError, match="guess_std"):
+        GaussianMLP(3, 2, context_dim=context_dim, guess_std=guess_std)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

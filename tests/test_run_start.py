@@ -27,6 +27,7 @@ from metarl.envs import MetaSB3VecEnv
 from metarl.export import export_policy
 from metarl.policies.sb3 import gaussian_mlp_from_sb3
 from metarl.policies.sb3_zip import gaussian_mlp_from_zip, read_vec_normalize
+from metarl.runs import open_run
 from metarl.start import load_start
 
 
@@ -213,6 +214,27 @@ def test_an_oracle_is_a_start_whose_goal_becomes_the_context(
     assert "--policy.context-dim 2" in fails(
         capsys, "train", "point-nav", *SMALL, "--out", tmp_path / "other", "--init", run, "--policy.normalise-obs"
     )
+
+
+def test_guesses_of_a_start_spread_more_and_its_own_actions_do_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    oracle = tmp_path / "oracle"
+    ppo = ("--ppo.envs", "4", "--ppo.minibatches", "2", "--ppo.hidden-sizes", "8", "--ppo.init-std", "0.3")
+    assert call(capsys, "baseline", "oracle", "point-nav", "--steps", "40", "--out", oracle, "--quiet", *ppo)[0] == 0
+    guessing = ("--policy.normalise-obs", "--policy.context-dim", "2", "--policy.guess-std", "0.7")
+    start = ("--init", oracle, "--init-min-std", "0.5", *guessing, "--iterations", "1")
+    run = train_small(tmp_path / "run", *start, "--algo.baseline", "by-episode")
+    config = open_run(run)[1]
+    network, theta = load_start(config, config.env.make())
+    entries = network.layout.unflatten(theta)
+    assert entries["log_std"].exp().max() < 0.4
+    torch.testing.assert_close(entries["guess_log_std"].exp(), torch.full((2,), 0.5))
+    assert load_policy(run).network.guess_std == 0.7
+    assert call(capsys, "evaluate", run, "--tasks", "2", "--trajectories", "2", "--quiet")[0] == 0
+    without = ("--init", run, "--policy.normalise-obs", "--policy.context-dim", "2")
+    error = fails(capsys, "train", "point-nav", *SMALL, "--out", tmp_path / "no", *without)
+    assert "--policy.guess-std 0.7" in error
 
 
 def test_a_start_that_is_sure_of_its_actions_is_made_less_so(tmp_path: Path) -> None:

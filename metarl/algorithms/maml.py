@@ -64,7 +64,8 @@ class InnerLoop:
     advantages: AdvantageScale = "standardised"
     """Advantages of a task, in either loop: mean 0 and standard deviation 1 (paper), or centred, in units of reward."""
     baseline: ValueBaseline = "ridge"
-    """Value baseline: ridge is fitted to the episodes that it serves (paper), cross-fitted to a task's others."""
+    """Value baseline: ridge is fitted to the episodes that it serves (paper), all of a task or each by itself
+    (by-episode), cross-fitted to a task's others."""
 
     def __post_init__(self) -> None:
         check("inner_lr", self.inner_lr, self.inner_lr > 0, "positive")
