@@ -231,7 +231,7 @@ def test_guesses_of_a_start_spread_more_and_its_own_actions_do_not(
     assert entries["log_std"].exp().max() < 0.4
     torch.testing.assert_close(entries["guess_log_std"].exp(), torch.full((2,), 0.5))
     assert load_policy(run).network.guess_std == 0.7
-    assert call(capsys, "evaluate", run, "--tasks", "2", "--trajectories", "2", "--quiet")[0] == 0
+    assert call(capsys, "evaluate", run, "--tasks", "2", "--trajectories", "2")[0] == 0
     without = ("--init", run, "--policy.normalise-obs", "--policy.context-dim", "2")
     error = fails(capsys, "train", "point-nav", *SMALL, "--out", tmp_path / "no", *without)
     assert "--policy.guess-std 0.7" in error
