@@ -48,14 +48,17 @@ class GuidedStart:
 
 
 GUIDED_INNER_LR = 0.005
+ALMOST_NONE = 0.01
+"""Standard deviation of guesses where goals are opposite: actions spread before adaptation, and not after it."""
 GUIDED_START: dict[tuple[str, ProtocolName], GuidedStart] = {
     ("half-cheetah-vel", "finn2017"): GuidedStart(12.0, 0.2),
     ("half-cheetah-vel", "modern"): GuidedStart(12.0, 0.12, 1.0, 0.05, "by-episode"),
-    ("half-cheetah-dir", "modern"): GuidedStart(15.0, 0.25),
+    ("half-cheetah-dir", "modern"): GuidedStart(15.0, 0.25, ALMOST_NONE, 0.1),
     ("ant-dir", "modern"): GuidedStart(20.0),
     ("ant-dir-2d", "modern"): GuidedStart(36.0),
-    ("point-nav", "finn2017"): GuidedStart(8.0, 0.3),
-    ("point-nav", "modern"): GuidedStart(8.0, 0.3),
+    ("ant-vel", "modern"): GuidedStart(23.0, 0.0, 0.5, 0.25, gae_lambda=0.4),
+    ("point-nav", "finn2017"): GuidedStart(7.0, 0.15, 1.0, 0.03, "by-episode"),
+    ("point-nav", "modern"): GuidedStart(7.0, 0.15, 1.0, 0.03, "by-episode"),
 }
 """Elsewhere its defaults."""
 # 16 and 40 iterations, of the Ant's directions and the cheetah's velocities, moved the return after a step no further.
