@@ -1,7 +1,7 @@
 """How well an oracle serves as the start of `--preset guided`: returns after gradient steps from it, by its settings.
 
 python benchmarks/guided_starts.py ENV PROTOCOL [SETTING...]   SETTING: CONTEXT_SCALE,INNER_LR[,STD[,GUESS]]
-python benchmarks/guided_starts.py goals ENV PROTOCOL SETTING  the goals that adaptation takes tasks for, and a figure
+python benchmarks/guided_starts.py goals ENV PROTOCOL SETTING... the goals that adaptation takes tasks for: a figure
 
 The first adds a row for each setting to results/guided-starts.json. The oracle is runs/baselines/ENV-PROTOCOL-oracle,
 as `metarl baseline oracle` makes it; the standard deviation of its actions is raised to STD; GUESS is that of the
@@ -121,47 +121,62 @@ def goals(config: TrainConfig, setting: str) -> dict[str, Any]:
     scaled = [start.network.context_scale * params[:, context].double().numpy() for params in start.path.params[1:]]
     taken = [oracle.mean[-1] + oracle.std[-1] * value for value in scaled]
     return {
-        "command": f"python benchmarks/guided_starts.py goals {config.env.name} {config.env.protocol} {setting}",
+        "setting": setting,
+        "guess_std": config.policy.guess_std,
+        "goal": start.tasks.goal[:, 0].tolist(),
+        "taken_for": [values[:, 0].tolist() for values in taken],
+        "mean": summarise(start.path.returns).mean,
+    }
+
+
+def goals_record(config: TrainConfig, settings: Sequence[str]) -> dict[str, Any]:
+    """The same for several settings, with what they have in common."""
+    return {
+        "command": " ".join(
+            ["python benchmarks/guided_starts.py goals", config.env.name, config.env.protocol, *settings]
+        ),
         "env": config.env.name,
         "protocol": config.env.protocol,
         "n_tasks": GOAL_TASKS,
         "trajectories": config.trajectories,
         "seed": SEED,
-        "goal": start.tasks.goal[:, 0].tolist(),
-        "taken_for": [values[:, 0].tolist() for values in taken],
+        "settings": [goals(config, setting) for setting in settings],
         "versions": versions(),
     }
 
 
 def goals_figure(record: dict[str, Any], name: str, path: Path) -> None:
-    """The goals that tasks are taken for against their own, as a PNG; name: of the goal, with its unit."""
+    """The goals that tasks are taken for against their own, a panel a setting; name: of the goal, with its unit."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(7, 4), layout="constrained")
+    settings = record["settings"]
+    drawing = Figure(figsize=(4.5 * len(settings), 4), layout="constrained")
     FigureCanvasAgg(drawing)
-    axes = drawing.add_subplot()
-    ends = [min(record["goal"]), max(record["goal"])]
-    axes.plot(ends, ends, color="#444444", linestyle=":", linewidth=1, label="as it should be")
-    for steps, (values, colour) in enumerate(
-        zip(record["taken_for"], ("#c8691e", "#1f5fbf", "#2e8b57"), strict=True), 1
-    ):
-        label = f"after {steps} gradient step{'s' if steps > 1 else ''}"
-        axes.plot(record["goal"], values, "o", color=colour, markersize=4, label=label)
-    axes.set_xlabel(f"{name}: the task's")
-    axes.set_ylabel(f"{name}: what the context stands for")
-    axes.set_title(f"{record['env']} ({record['protocol']}), no meta-training", fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    panels = drawing.subplots(1, len(settings), squeeze=False, sharey=True)[0]
+    for axes, found in zip(panels, settings, strict=True):
+        ends = [min(found["goal"]), max(found["goal"])]
+        axes.plot(ends, ends, color="#444444", linestyle=":", linewidth=1, label="as it should be")
+        for steps, (values, colour) in enumerate(
+            zip(found["taken_for"], ("#c8691e", "#1f5fbf", "#2e8b57"), strict=True), 1
+        ):
+            label = f"after {steps} gradient step{'s' if steps > 1 else ''}"
+            axes.plot(found["goal"], values, "o", color=colour, markersize=4, label=label)
+        axes.set_xlabel(f"{name}: the task's")
+        axes.set_title(f"guesses before adaptation: {'yes' if found['guess_std'] else 'no'}", fontsize=10)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel(f"{name}: what the context stands for")
+    panels[0].legend(fontsize=8)
+    drawing.suptitle(f"{record['env']} ({record['protocol']}), no meta-training", fontsize=10)
     drawing.savefig(path, dpi=110)
 
 
 def main(argv: Sequence[str]) -> int:
     """Measure the settings; returns the exit code."""
     torch.set_num_threads(1)
-    if len(argv) == 4 and argv[0] == "goals" and argv[2] in ("modern", "finn2017"):
+    if len(argv) >= 4 and argv[0] == "goals" and argv[2] in ("modern", "finn2017"):
         config = preset(argv[1], "guided", argv[2])  # type: ignore[arg-type]
-        record = goals(config, argv[3])
+        record = goals_record(config, argv[3:])
         write_atomic(GOALS, json.dumps(record, indent=1) + "\n")
         goals_figure(record, config.env.make().tasks.names[0], GOALS_FIGURE)
         return 0

@@ -57,6 +57,7 @@ GUIDED_START: dict[tuple[str, ProtocolName], GuidedStart] = {
     ("ant-dir", "modern"): GuidedStart(20.0),
     ("ant-dir-2d", "modern"): GuidedStart(36.0),
     ("ant-vel", "modern"): GuidedStart(23.0, 0.0, 0.5, 0.25, gae_lambda=0.4),
+    ("ant-goal", "modern"): GuidedStart(45.0, 0.0, 0.5, 0.25, gae_lambda=0.4),
     ("point-nav", "finn2017"): GuidedStart(7.0, 0.15, 1.0, 0.03, "by-episode"),
     ("point-nav", "modern"): GuidedStart(7.0, 0.15, 1.0, 0.03, "by-episode"),
 }
