@@ -9,11 +9,13 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 from small_runs import small_config
 
 from metarl.config import TrainConfig, config_from_dict, config_to_dict
 from metarl.envs import ProtocolName, family_class, family_names
-from metarl.presets import PRESETS, PresetName, preset
+from metarl.policies import baseline_features
+from metarl.presets import GUIDED_START, PRESETS, PresetName, preset
 from metarl.train import initial_state, make_collector, meta_iteration
 from metarl.workers import Workers
 
@@ -46,6 +48,17 @@ def test_every_preset_builds_and_survives_json_and_toml(env: str, name: PresetNa
         assert config_from_dict(TrainConfig(), data) == config
         assert config_from_dict(TrainConfig(), json.loads(json.dumps(data))) == config
         assert config_from_dict(TrainConfig(), tomllib.loads(toml_text(data))) == config
+
+
+@pytest.mark.parametrize(("env", "protocol"), GUIDED_START)
+def test_a_baseline_of_each_episode_has_fewer_features_than_the_episode_has_steps(
+    env: str, protocol: ProtocolName
+) -> None:
+    config = preset(env, "guided", protocol)
+    spec = config.env.make().spec
+    n_features = baseline_features(torch.zeros(1, spec.obs_dim)).shape[-1]
+    assert config.algo.baseline == "ridge" or 4 * n_features < spec.horizon
+    assert config.policy.guess_std == 0.0 or config.algo.later_lr_ratio <= 0.25
 
 
 def test_the_paper_preset_has_the_papers_settings() -> None:
