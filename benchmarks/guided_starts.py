@@ -5,9 +5,9 @@ python benchmarks/guided_starts.py goals ENV PROTOCOL SETTING... the goals that 
 
 The first adds a row for each setting to results/guided-starts.json. The oracle is runs/baselines/ENV-PROTOCOL-oracle,
 as `metarl baseline oracle` makes it; the standard deviation of its actions is raised to STD; GUESS is that of the
-guesses before adaptation; all else is the preset's. 8 tasks of the training
-distribution, 40 trajectories each, 3 gradient steps, no meta-training. The second takes 40 tasks and 20 trajectories,
-of a family whose goal is one number, and writes results/guided-goals.json and docs/learning-goals.png.
+guesses before adaptation; all else is the preset's, or where GUESS is 0 that of a preset without guesses. 8 tasks of
+the training distribution, 40 trajectories each, 3 gradient steps, no meta-training. The second takes 40 tasks and 20
+trajectories, of a family whose goal is one number, and writes results/guided-goals.json and docs/learning-goals.png.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from metarl.envs import Tasks
 from metarl.evaluate import AdaptationPath, adaptation_path, summarise
 from metarl.files import versions
 from metarl.policies import GaussianMLP
-from metarl.presets import preset
+from metarl.presets import GuidedStart, preset
 from metarl.runs import read_json, write_atomic
 from metarl.saved_policy import load_policy
 from metarl.start import load_start
@@ -58,6 +58,11 @@ def with_setting(config: TrainConfig, setting: str) -> TrainConfig:
     """The preset with one setting."""
     scale, inner_lr, std, guess_std = [*map(float, setting.split(",")), 0.0, 0.0][:4]
     algo = dataclasses.replace(config.algo, inner_lr=inner_lr)
+    if not guess_std:
+        usual, plain = preset(config.env.name, "default", config.env.protocol).algo, GuidedStart()
+        algo = dataclasses.replace(
+            algo, later_lr_ratio=plain.later_lr_ratio, baseline=plain.baseline, gae_lambda=usual.gae_lambda
+        )
     policy = dataclasses.replace(config.policy, context_scale=scale, guess_std=guess_std)
     return dataclasses.replace(config, policy=policy, algo=algo, init_min_std=std)
 
