@@ -5,8 +5,8 @@ python benchmarks/fewshot_study.py run [NAME...] [OPTION...]  train, evaluate an
 python benchmarks/fewshot_study.py pictures                   copy the pictures of docs/fewshot.md from the runs
 
 Runs lie in runs/fewshot, records in results/supervised. An interrupted run is continued. On Omniglot a training takes
-three to ten minutes of one core, MAML's half an hour; OPTIONs, such as `--iterations 30000` or `--data FOLDER`, are added to every training
-command and go before that. Then `python -m metarl.results readme`.
+three to ten minutes of one core, MAML's half an hour; OPTIONs, such as `--iterations 30000` or `--data FOLDER`, are
+added to every training command and go before that. Then `python -m metarl.results readme`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MINUTES: dict[LearnerName, str] = {
     "fine-tune": "--outer.lr 0.003 --iterations 1200 --validate-every 400",
     "reptile": "--iterations 600 --validate-every 300",
 }
-"""About three minutes on Omniglot, ten where more is known to help, half an hour of MAML; 5 ways where the number of classes counts."""
+"""About three minutes on Omniglot, more where it is known to help; 5 ways where the number of classes counts."""
 MANY: dict[LearnerName, str] = {
     "maml": "--meta-batch 2 --outer.lr 0.002 --iterations 400 --validate-every 200",
     "fo-maml": "--meta-batch 2 --outer.lr 0.002 --iterations 800 --validate-every 400",
