@@ -56,7 +56,8 @@ class Adapted:
 
 def with_setting(config: TrainConfig, setting: str) -> TrainConfig:
     """The preset with one setting."""
-    scale, inner_lr, std, guess_std = [*map(float, setting.split(",")), 0.0, 0.0][:4]
+    values = [float(value) for value in setting.split(",")]
+    scale, inner_lr, std, guess_std = values + [0.0] * (4 - len(values))
     algo = dataclasses.replace(config.algo, inner_lr=inner_lr)
     if not guess_std:
         usual, plain = preset(config.env.name, "default", config.env.protocol).algo, GuidedStart()
