@@ -274,7 +274,8 @@ def results_table(records: Sequence[dict[str, Any]]) -> str:
         + f"); wall time of training on {max(r['cores'] for r in records)} cores, or one of them, beside other "
         "work, where the command says `--threads 1`."
     )
-    commands = [command for r in records for command in _commands(r)]
+    # Several seeds may have the same baselines, which are made once.
+    commands = dict.fromkeys(command for r in records for command in _commands(r))
     # The empty lines make Markdown of what is folded away.
     lines += ["", "<details markdown><summary>Commands</summary>", "", "```sh", *commands, "```", "", "</details>"]
     return "\n".join(lines)
