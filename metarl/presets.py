@@ -55,6 +55,7 @@ ALMOST_NONE = 0.01
 GUIDED_START: dict[tuple[str, ProtocolName], GuidedStart] = {
     ("half-cheetah-vel", "finn2017"): GuidedStart(12.0, 0.2),
     ("half-cheetah-vel", "modern"): GuidedStart(12.0, 0.12, 1.0, 0.05, "by-episode"),
+    ("half-cheetah-dir", "finn2017"): GuidedStart(23.0, 0.35, ALMOST_NONE, 0.1),
     ("half-cheetah-dir", "modern"): GuidedStart(15.0, 0.25, ALMOST_NONE, 0.1),
     ("ant-dir", "modern"): GuidedStart(20.0),
     ("ant-dir-2d", "modern"): GuidedStart(36.0),
