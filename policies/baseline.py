@@ -55,9 +55,9 @@ def ridge_baseline(
 def baseline_by_episode(
     obs: Float[Tensor, "env time obs"], target: Float[Tensor, "env time"], valid: Bool[Tensor, "env time"]
 ) -> Float[Tensor, "env time"]:
-    """`ridge_baseline` of each episode on itself alone, for episodes of different behaviour: one value for all misfits.
+    """`ridge_baseline` of each episode on itself alone: where episodes behave differently, a common one errs.
 
-    It takes observations much fewer than an episode's steps: with more it explains whatever happened.
+    Steps have to be many times the features; else it explains whatever happened, and leaves no advantages.
     """
     return torch.cat([ridge_baseline(obs[e : e + 1], target[e : e + 1], valid[e : e + 1]) for e in range(len(obs))])
 
