@@ -25,6 +25,7 @@ from metarl.group import Group
 from metarl.plugins import import_named
 from metarl.presets import PresetName, preset
 from metarl.runs import holds_run_of
+from metarl.start import with_start
 from metarl.train import resume, train
 
 DEFAULT_ENV = "half-cheetah-dir"
@@ -117,6 +118,7 @@ def _train(args: Args, command: str, group: Group, restarted: bool) -> int:
         if holds_run_of(made, args.settings):
             return _resume(args, made, command, group)
     out = args.out or free_folder(Path("runs"), run_name(args))
+    with_start(args.settings)  # without one, no empty folder takes the run's name
     check_writable(out)
     with explained_interrupt(out), observed(console, args.log) as (progress, on_start, on_iteration):
         run = train(
