@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from metarl.commands.checks import check_least, check_writable, explained_interrupt, free_folder
+from metarl.commands.checks import check_least, check_writable, explained_interrupt, free_folder, removed_if_empty
 from metarl.commands.console import Console
 from metarl.commands.parsing import ResumePath, TomlPath, parse_args, read_toml, scan
 from metarl.commands.supervised_progress import SupervisedProgress
@@ -146,17 +145,6 @@ def parse(problem: ProblemName, argv: Sequence[str]) -> Args:
     # To the front, where an option that takes several values cannot swallow it.
     ordered = list(argv) if at is None else [argv[at], *argv[:at], *argv[at + 1 :]]
     return parse_args(Args, ordered, f"metarl {problem} train", Args(dataset, learner, name, settings=base))
-
-
-@contextmanager
-def removed_if_empty(folder: Path) -> Iterator[None]:
-    """Leave no empty run folder behind where the data turn out not to do."""
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):  # there is something in it
-            folder.rmdir()
-        raise
 
 
 def check_problem(problem: ProblemName, path: Path) -> None:

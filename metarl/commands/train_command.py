@@ -13,7 +13,14 @@ import tyro
 
 from metarl.algorithms.registry import DEFAULT_ALGORITHM, AlgorithmName
 from metarl.assist import assist
-from metarl.commands.checks import check_threads, check_writable, explained_interrupt, free_folder, last_folder
+from metarl.commands.checks import (
+    check_threads,
+    check_writable,
+    explained_interrupt,
+    free_folder,
+    last_folder,
+    removed_if_empty,
+)
 from metarl.commands.console import Console
 from metarl.commands.parsing import ResumePath, TomlPath, parse_args, read_toml, scan
 from metarl.commands.train_progress import LogOptions, observed
@@ -25,7 +32,6 @@ from metarl.group import Group
 from metarl.plugins import import_named
 from metarl.presets import PresetName, preset
 from metarl.runs import holds_run_of
-from metarl.start import with_start
 from metarl.train import resume, train
 
 DEFAULT_ENV = "half-cheetah-dir"
@@ -118,9 +124,12 @@ def _train(args: Args, command: str, group: Group, restarted: bool) -> int:
         if holds_run_of(made, args.settings):
             return _resume(args, made, command, group)
     out = args.out or free_folder(Path("runs"), run_name(args))
-    with_start(args.settings)  # without one, no empty folder takes the run's name
     check_writable(out)
-    with explained_interrupt(out), observed(console, args.log) as (progress, on_start, on_iteration):
+    with (
+        removed_if_empty(out),
+        explained_interrupt(out),
+        observed(console, args.log) as (progress, on_start, on_iteration),
+    ):
         run = train(
             args.settings,
             out,
