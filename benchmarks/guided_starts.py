@@ -31,7 +31,7 @@ from metarl.envs import Tasks
 from metarl.evaluate import AdaptationPath, adaptation_path, summarise
 from metarl.files import versions
 from metarl.policies import GaussianMLP
-from metarl.presets import GuidedStart, preset
+from metarl.presets import GUIDED_START, GuidedStart, guided, preset
 from metarl.runs import read_json, write_atomic
 from metarl.saved_policy import load_policy
 from metarl.start import load_start
@@ -58,14 +58,11 @@ def with_setting(config: TrainConfig, setting: str) -> TrainConfig:
     """The preset with one setting."""
     values = [float(value) for value in setting.split(",")]
     scale, inner_lr, std, guess_std = values + [0.0] * (4 - len(values))
-    algo = dataclasses.replace(config.algo, inner_lr=inner_lr)
-    if not guess_std:
-        usual, plain = preset(config.env.name, "default", config.env.protocol).algo, GuidedStart()
-        algo = dataclasses.replace(
-            algo, later_lr_ratio=plain.later_lr_ratio, baseline=plain.baseline, gae_lambda=usual.gae_lambda
-        )
-    policy = dataclasses.replace(config.policy, context_scale=scale, guess_std=guess_std)
-    return dataclasses.replace(config, policy=policy, algo=algo, init_min_std=std)
+    where = (config.env.name, config.env.protocol)
+    usual = GUIDED_START.get(where, GuidedStart()) if guess_std else GuidedStart()
+    start = dataclasses.replace(usual, context_scale=scale, min_std=std, guess_std=guess_std)
+    config = guided(*where, start)
+    return dataclasses.replace(config, algo=dataclasses.replace(config.algo, inner_lr=inner_lr))
 
 
 def adapted(config: TrainConfig, n_tasks: int, trajectories: int) -> Adapted:

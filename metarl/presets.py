@@ -52,17 +52,20 @@ class GuidedStart:
 GUIDED_INNER_LR = 0.005
 ALMOST_NONE = 0.01
 """Standard deviation of guesses where goals are opposite: actions spread before adaptation, and not after it."""
+GUIDED_POINT = GuidedStart(7.0, min_std=0.15, guess_std=1.0, later_lr_ratio=0.03, baseline="by-episode", max_kl=5.0)
 GUIDED_START: dict[tuple[str, ProtocolName], GuidedStart] = {
-    ("half-cheetah-vel", "finn2017"): GuidedStart(12.0, 0.2),
-    ("half-cheetah-vel", "modern"): GuidedStart(12.0, 0.12, 1.0, 0.05, "by-episode"),
-    ("half-cheetah-dir", "finn2017"): GuidedStart(23.0, 0.35, ALMOST_NONE, 0.1),
-    ("half-cheetah-dir", "modern"): GuidedStart(15.0, 0.25, ALMOST_NONE, 0.1),
+    ("half-cheetah-vel", "finn2017"): GuidedStart(12.0, min_std=0.2),
+    ("half-cheetah-vel", "modern"): GuidedStart(
+        12.0, min_std=0.12, guess_std=1.0, later_lr_ratio=0.05, baseline="by-episode"
+    ),
+    ("half-cheetah-dir", "finn2017"): GuidedStart(23.0, min_std=0.35, guess_std=ALMOST_NONE, later_lr_ratio=0.1),
+    ("half-cheetah-dir", "modern"): GuidedStart(15.0, min_std=0.25, guess_std=ALMOST_NONE, later_lr_ratio=0.1),
     ("ant-dir", "modern"): GuidedStart(20.0),
     ("ant-dir-2d", "modern"): GuidedStart(36.0),
-    ("ant-vel", "modern"): GuidedStart(23.0, 0.0, 0.5, 0.25, gae_lambda=0.4),
-    ("ant-goal", "modern"): GuidedStart(45.0, 0.0, 0.5, 0.25, gae_lambda=0.4),
-    ("point-nav", "finn2017"): GuidedStart(7.0, 0.15, 1.0, 0.03, "by-episode", max_kl=5.0),
-    ("point-nav", "modern"): GuidedStart(7.0, 0.15, 1.0, 0.03, "by-episode", max_kl=5.0),
+    ("ant-vel", "modern"): GuidedStart(23.0, guess_std=0.5, later_lr_ratio=0.25, gae_lambda=0.4),
+    ("ant-goal", "modern"): GuidedStart(45.0, guess_std=0.5, later_lr_ratio=0.25, gae_lambda=0.4),
+    ("point-nav", "finn2017"): GUIDED_POINT,
+    ("point-nav", "modern"): GUIDED_POINT,
 }
 """Elsewhere its defaults."""
 # 16 and 40 iterations, of the Ant's directions and the cheetah's velocities, moved the return after a step no further.
@@ -88,7 +91,8 @@ def preset(
     if name == "demo":
         return with_algorithm(_demo(env_name, protocol or "modern"), algorithm)
     if name == "guided":
-        return with_algorithm(_guided(env_name, protocol or "modern"), algorithm)
+        where = (env_name, protocol or "modern")
+        return with_algorithm(guided(*where, GUIDED_START.get(where, GuidedStart())), algorithm)
     close = difflib.get_close_matches(name, PRESETS, n=1)
     hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(PRESETS)}"
     raise ValueError(f"unknown preset {name!r}; {hint}")
@@ -153,7 +157,7 @@ def _demo(env_name: str, protocol: ProtocolName) -> TrainConfig:
     return replace(config, iterations=40 if env_name.startswith("point-nav") else 80)
 
 
-def _guided(env_name: str, protocol: ProtocolName) -> TrainConfig:
+def guided(env_name: str, protocol: ProtocolName, start: GuidedStart) -> TrainConfig:
     """From the oracle baseline, with its goal as a context that the inner step moves (`goal_as_context`).
 
     MAML from random weights has first to find that tasks differ: at the start the policy gradients of opposite goals
@@ -165,7 +169,6 @@ def _guided(env_name: str, protocol: ProtocolName) -> TrainConfig:
     assert isinstance(config.algo, MAMLTRPO)
     oracle = EnvConfig(name=env_name, protocol=protocol, oracle=True)
     like = baseline_preset("oracle", oracle).policy
-    start = GUIDED_START.get((env_name, protocol), GuidedStart())
     goal_dim = config.env.make().spec.goal_dim
     algo = replace(
         config.algo,
