@@ -99,7 +99,7 @@ def row(config: TrainConfig, setting: str) -> dict[str, Any]:
         "oracle": {key: made[key] for key in ("command", "seed", "env_steps")},
         "context_scale": config.policy.context_scale,
         "inner_lr": config.algo.inner_lr,
-        "std": math.exp(float(entries[network.log_std_name(network.guess_std > 0)].mean())),
+        "std": math.exp(float(entries[network.log_std_name(network.guess_dim > 0)].mean())),
         "std_replaced": bool(config.init_min_std),
         "guess_std": config.policy.guess_std,
         "later_lr_ratio": config.algo.later_lr_ratio,

@@ -106,8 +106,9 @@ class Collector:
             raise ValueError(f"got {len(tasks)} tasks and {len(params)} parameter rows for {self.n_tasks} tasks")
         spec = self.family.spec
         shape = (self.n_tasks, self.n_envs, self.horizon)
-        guessing = self.policy if explore and isinstance(self.policy, GaussianMLP) and self.policy.guess_std else None
-        obs_dim = spec.obs_dim + (guessing.context_dim if guessing else 0)
+        guessing = self.policy if explore and isinstance(self.policy, GaussianMLP) and self.policy.guess_dim else None
+        n_guess = guessing.guess_dim if guessing else 0
+        obs_dim = spec.obs_dim + n_guess
         with torch.no_grad():
             # The log-std does not depend on the observation.
             _, log_std = self.policy.distribution(params, torch.zeros(self.n_tasks, 1, obs_dim))
@@ -149,7 +150,7 @@ class Collector:
             valid=torch.from_numpy(buffers.valid),
             terminated=torch.from_numpy(buffers.terminated),
             n_diverged=sum(simulator.n_diverged for simulator in self._simulators) - diverged_before,
-            n_guess=obs_dim - spec.obs_dim,
+            n_guess=n_guess,
         )
 
     def _check_rewards(self, reward: np.ndarray) -> None:

@@ -68,7 +68,7 @@ def load_start(config: TrainConfig, family: TaskFamily) -> tuple[GaussianMLP, Fl
 def _with_min_std(network: GaussianMLP, theta: Float[Tensor, " P"], std: float) -> Float[Tensor, " P"]:
     """theta with a standard deviation of each action of at least so much; if it has guesses, only with these."""
     named = network.layout.unflatten(theta)
-    name = network.log_std_name(network.guess_std > 0)
+    name = network.log_std_name(network.guess_dim > 0)
     return network.layout.flatten({**named, name: named[name].clamp(min=math.log(std))})
 
 

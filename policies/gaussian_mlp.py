@@ -125,9 +125,14 @@ class GaussianMLP:
         n = self.obs_dim
         return torch.cat([self.normaliser(obs[..., :n]), obs[..., n:]], dim=-1)
 
+    @property
+    def guess_dim(self) -> int:
+        """Entries of a guess; 0 for a policy that makes none."""
+        return self.context_dim if self.guess_std else 0
+
     def explores(self, obs: Tensor) -> bool:
         """Whether a guess stands behind the observations."""
-        return self.guess_std > 0 and obs.shape[-1] == self.obs_dim + self.context_dim
+        return self.guess_dim > 0 and obs.shape[-1] == self.obs_dim + self.guess_dim
 
     def guesses(self, n: int, rng: np.random.Generator) -> Float[np.ndarray, "n context"]:
         """Guesses of n episodes, float32: of each entry one in each n-th of its range, in random order."""
@@ -159,9 +164,9 @@ class GaussianMLP:
     def actor(
         self, params: Float[Tensor, "task P"]
     ) -> Callable[[Float[Tensor, "task env obs"]], Float[Tensor, "task env act"]]:
-        named, guesses = self.layout.unflatten(params.detach()), self.guess_std > 0
+        named, guesses = self.layout.unflatten(params.detach()), self.guess_dim > 0
         n_layers = len(self.sizes) - 1
-        sizes = (self.obs_dim + self.context_dim * guesses, *self.sizes[1:])
+        sizes = (self.obs_dim + self.guess_dim, *self.sizes[1:])
         padded = [size + -size % ALIGNED_FLOATS for size in sizes]
         weights = [_padded(self.weight(named, i, guesses), padded[i], padded[i + 1]) for i in range(n_layers)]
         biases = [_padded(self.bias(named, i).unsqueeze(-2), 1, padded[i + 1]) for i in range(n_layers)]

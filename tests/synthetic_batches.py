@@ -23,7 +23,7 @@ def random_batch(policy: GaussianMLP, params: Tensor, n: int, seed: int, drift: 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    obs = normal(n, policy.obs_dim + (policy.context_dim if policy.guess_std else 0))
+    obs = normal(n, policy.obs_dim + policy.guess_dim)
     acted = params + drift * normal(len(params))
     mean, log_std = policy.distribution(acted[None], obs[None])
     action = mean[0] + log_std[0].exp() * normal(n, policy.act_dim)
