@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metarl.envs import ChoiceTasks, TaskFamily, Tasks
-from metarl.policies import GaussianPolicy
+from metarl.policies import GaussianMLP, GaussianPolicy
 
 from .algorithms.maml import InnerLoop, MetaParams, adapt_tasks, batches_of
 from .baselines import Baselines
@@ -89,10 +89,11 @@ def summarise(returns: Float[np.ndarray, "step task"]) -> Summary:
     return Summary(returns.mean(axis=1).tolist(), (1.96 * spread / np.sqrt(n)).tolist(), n)
 
 
-def random_meta(policy: GaussianPolicy, meta: MetaParams, seed: int) -> MetaParams:
-    """A random initialisation with the same step size: what meta-training has to beat."""
-    torch_seed = int(seed_for(seed, Purpose.RANDOM_INIT).generate_state(1)[0])
-    return MetaParams(policy.init(torch.Generator().manual_seed(torch_seed)), meta.step_size)
+def without_context(policy: GaussianPolicy) -> GaussianPolicy:
+    """The same layers without a context and guesses."""
+    if isinstance(policy, GaussianMLP):
+        return replace(policy, context_dim=0, context_scale=1.0, guess_std=0.0)
+    return policy
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ class Contender:
     name: str
     family: TaskFamily
     """Decides what it observes: an oracle's has the goal."""
+    algo: InnerLoop
+    """How it is adapted."""
     policy: GaussianPolicy
     meta: MetaParams
     n_steps: int
@@ -109,30 +112,36 @@ class Contender:
 
 
 def contenders(
-    family: TaskFamily, policy: GaussianPolicy, meta: MetaParams, n_steps: int, seed: int, baselines: Baselines | None
+    algo: InnerLoop,
+    family: TaskFamily,
+    policy: GaussianPolicy,
+    meta: MetaParams,
+    n_steps: int,
+    seed: int,
+    baselines: Baselines | None,
+    baseline_algo: InnerLoop | None = None,
 ) -> list[Contender]:
     """The meta-trained policy, a random initialisation and, if given, the trained baselines.
 
-    All are adapted with the same step size. A step size of each parameter is the meta-trained network's own; the
-    pretrained policy takes their mean.
+    A random initialisation is one of the same layers, without a context.
+
+    baseline_algo: the inner loop of the others; None: all are adapted alike, with the same step size. A step size of
+    each parameter is the meta-trained network's own; the pretrained policy takes their mean.
     """
+    others, step_size = algo, meta.step_size
+    if baseline_algo is not None:
+        others, step_size = baseline_algo, torch.tensor(baseline_algo.inner_lr)
+    plain = without_context(policy)
+    torch_seed = int(seed_for(seed, Purpose.RANDOM_INIT).generate_state(1)[0])
+    random = plain.init(torch.Generator().manual_seed(torch_seed))
     out = [
-        Contender("meta-trained", family, policy, meta, n_steps),
-        Contender("random initialisation", family, policy, random_meta(policy, meta, seed), n_steps),
+        Contender("meta-trained", family, algo, policy, meta, n_steps),
+        Contender("random initialisation", family, others, plain, MetaParams(random, step_size), n_steps),
     ]
     if baselines is not None:
-        pretrained, oracle = baselines.pretrained, baselines.oracle
-        step_size = meta.step_size.mean()
-        out += [
-            Contender(
-                "pretrained",
-                pretrained.env.make(),
-                pretrained.network,
-                MetaParams(pretrained.theta, step_size),
-                n_steps,
-            ),
-            Contender("oracle", oracle.env.make(), oracle.network, MetaParams(oracle.theta, step_size), 0),
-        ]
+        mean = step_size.mean()
+        for name, saved, steps in (("pretrained", baselines.pretrained, n_steps), ("oracle", baselines.oracle, 0)):
+            out.append(Contender(name, saved.env.make(), others, saved.network, MetaParams(saved.theta, mean), steps))
     return out
 
 
@@ -148,11 +157,13 @@ def evaluate(
     seed: int,
     workers: Workers,
     baselines: Baselines | None = None,
+    baseline_algo: InnerLoop | None = None,
     on_step: Callable[[str, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Returns on held-out tasks after 0 ... n_steps gradient steps, beside a random initialisation adapted alike.
+    """Returns on held-out tasks after 0 ... n_steps gradient steps, beside a random initialisation adapted as well.
 
-    Every policy meets the same tasks, initial states and action noise.
+    Every policy meets the same tasks, initial states and action noise. baseline_algo: how the others are adapted, see
+    `contenders`.
 
     Plain values for JSON: "meta-trained" and "random initialisation", with baselines also "pretrained" and "oracle"
     (which takes no steps), each with mean, ci95 and returns per task; "groups" repeats the meta-trained summary per
@@ -167,10 +178,10 @@ def evaluate(
         "goals": tasks.goal.tolist(),
         "interval": "mean +- ci95 over tasks, ci95 = 1.96 standard errors",
     }
-    for contender in contenders(family, policy, meta, n_steps, seed, baselines):
+    for contender in contenders(algo, family, policy, meta, n_steps, seed, baselines, baseline_algo):
         name = contender.name
         path = adaptation_path(
-            algo,
+            contender.algo,
             contender.family,
             contender.policy,
             contender.meta,

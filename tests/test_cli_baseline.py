@@ -16,7 +16,7 @@ import torch
 from small_runs import call, fails, start_process, train_small
 
 from metarl import load_policy
-from metarl.algorithms.maml_trpo import MetaParams
+from metarl.algorithms.maml_trpo import MAMLTRPO, MetaParams
 from metarl.baselines import KINDS, BaselineConfig, BaselineKind, PPOConfig, load_baselines
 from metarl.cli import main
 from metarl.commands.loading import load_run
@@ -24,6 +24,7 @@ from metarl.config import EnvConfig
 from metarl.envs import MetaSB3VecEnv
 from metarl.evaluate import adaptation_score, contenders
 from metarl.ppo_training import make_ppo
+from metarl.presets import preset
 from metarl.results import result_record, results_table
 from metarl.runs import read_json, write_atomic
 
@@ -158,12 +159,30 @@ def test_all_are_adapted_with_the_same_step_size(points: Path) -> None:
     theta = run.state.meta.theta
     learned = MetaParams(theta, torch.linspace(0.0, 0.2, len(theta)))  # Meta-SGD: one of each parameter
     for meta, expected in ((MetaParams(theta, torch.tensor(0.3)), 0.3), (learned, 0.1)):
-        found = {c.name: c for c in contenders(run.family, run.policy, meta, 3, 0, baselines)}
+        found = {c.name: c for c in contenders(run.config.algo, run.family, run.policy, meta, 3, 0, baselines)}
         assert [c.n_steps for c in found.values()] == [3, 3, 3, 0]
         assert torch.equal(found["random initialisation"].meta.step_size, meta.step_size)
         assert float(found["pretrained"].meta.step_size) == pytest.approx(expected)
         assert found["oracle"].family.oracle
         assert not found["pretrained"].family.oracle
+
+
+def test_beside_a_context_baselines_are_adapted_as_the_default_preset_adapts(points: Path) -> None:
+    run = load_run(points / "run")
+    baselines = load_baselines(run.config.env, points)
+    plain = run.policy
+    policy = replace(plain, context_dim=2, context_scale=27.0, guess_std=1.0)
+    meta = MetaParams(policy.init(torch.Generator().manual_seed(0)), torch.tensor(0.005))
+    own, usual = MAMLTRPO(inner_lr=0.005, later_lr_ratio=0.1), preset("point-nav").algo
+    found = {c.name: c for c in contenders(own, run.family, policy, meta, 3, 0, baselines, usual)}
+    assert (found["meta-trained"].algo, found["meta-trained"].policy) == (own, policy)
+    alike = {c.name: c for c in contenders(usual, run.family, plain, run.state.meta, 3, 0, None)}
+    for name in ("random initialisation", "pretrained"):
+        assert found[name].algo == usual
+        assert float(found[name].meta.step_size) == usual.inner_lr == 0.5
+    # The same start as that of a run without a context.
+    assert found["random initialisation"].policy == plain
+    assert torch.equal(found["random initialisation"].meta.theta, alike["random initialisation"].meta.theta)
 
 
 def test_the_table_has_the_baselines(points: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from metarl.commands.loading import LoadedRun, load_run
 from metarl.commands.parsing import parse_args
 from metarl.evaluate import evaluate
 from metarl.figures import adaptation_figure
+from metarl.presets import preset
 from metarl.runs import json_text, versions, write_atomic
 from metarl.workers import Workers
 
@@ -31,9 +32,10 @@ OutPath = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint
 
 @dataclass(frozen=True)
 class Args:
-    """Return on held-out tasks after 0, 1, ... gradient steps, beside a random initialisation adapted alike.
+    """Return on held-out tasks after 0, 1, ... gradient steps, beside a random initialisation adapted as well.
 
-    With --baselines also beside a pretrained policy adapted alike, and an oracle that observes the goal.
+    With --baselines also beside a pretrained policy adapted as well, and an oracle that observes the goal. Baselines
+    take the run's step sizes; beside a run with a context, whose steps are of another kind, those of preset default.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
@@ -100,26 +102,29 @@ def evaluate_run(
     baselines: Baselines | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run's checkpoint; plain values for JSON."""
-    workers = Workers(threads)
+    config, workers = loaded.config, Workers(threads)
+    # The step size that moves a context is of another scale than what suits all parameters.
+    usual = preset(config.env.name, "default", config.env.protocol).algo if config.policy.context_dim else None
     try:
         result = evaluate(
-            loaded.config.algo,
+            config.algo,
             loaded.family,
             loaded.policy,
             loaded.state.meta,
             n_tasks=tasks,
             n_steps=steps,
-            trajectories=trajectories or loaded.config.trajectories,
+            trajectories=trajectories or config.trajectories,
             seed=seed,
             workers=workers,
             baselines=baselines,
+            baseline_algo=usual,
             on_step=report,
         )
     finally:
         workers.close()
     head = {
-        "env": loaded.config.env.name,
-        "protocol": loaded.config.env.protocol,
+        "env": config.env.name,
+        "protocol": config.env.protocol,
         "iterations": loaded.state.iteration,
         "env_steps": loaded.state.env_steps,
         "train_wall_s": loaded.state.wall_s,
