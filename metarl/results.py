@@ -28,6 +28,7 @@ from .evaluate import adaptation_path
 from .learning_table import guided_starts_table, learning_table
 from .metrics import read_metrics
 from .presets import PRESETS, preset
+from .run_tables import PAPER_MAML, results_table, summary_table
 from .runs import open_run, read_json, versions, write_atomic
 from .seeding import Purpose, generator_for, seed_for
 from .supervised import result_tables
@@ -43,15 +44,7 @@ FINN_2017_BASELINES = ("fine-tune", "oracle")
 BEGIN, END = "<!-- {name}: made by '{maker}' -->", "<!-- end of {name} -->"
 MAKER = "python -m metarl.results readme"
 
-# Returns printed or stored by Finn et al. 2017 (cbfinn/maml_rl, icml/*.pkl), after 0, 1, 2, 3 gradient steps.
-PAPER_MAML: dict[str, tuple[float, ...]] = {
-    "half-cheetah-dir": (-50.7, 293.2, 313.5, 315.7),
-    "half-cheetah-vel": (-129.5, -78.6, -66.6, -60.8),
-    "ant-vel": (30.6, 96.7, 100.1, 101.4),
-    "ant-dir": (8.7, 499.1, 500.7, 499.1),
-    "point-nav": (-40.4, -11.7, -3.3, -3.2),
-}
-# Untrained policies there, before adaptation: mean and 95 % interval.
+# Untrained policies in the files of Finn et al. 2017, before adaptation: mean and 95 % interval.
 PAPER_RANDOM: dict[str, tuple[float, float]] = {
     "half-cheetah-dir": (-35.7, 1.3),
     "half-cheetah-vel": (-254.8, 36.0),
@@ -244,74 +237,6 @@ def speed_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def results_table(records: Sequence[dict[str, Any]]) -> str:
-    """Markdown: held-out returns after 0 to 3 gradient steps beside the paper's after one, and what they cost.
-
-    A run on named tasks (directions) has a row for each below its own.
-    """
-    compared = any("score" in r for r in records)
-    columns = ["environment", "algorithm", "protocol", "seed", "before", "1 step", "2 steps", "3 steps"]
-    columns += ["paper, 1 step", *(["oracle", "score, 1 step"] if compared else []), "steps", "wall time"]
-    lines = [_row(columns), _row(["---"] * len(columns))]
-    for r in sorted(records, key=lambda r: (r["env"], r["algorithm"], r["protocol"], r["preset"], r["seed"])):
-        paper = f"{PAPER_MAML[r['env']][1]:g}" if r["protocol"] == "finn2017" and r["env"] in PAPER_MAML else ""
-        algorithm = r["algorithm"] if r["preset"] == "default" else f"{r['algorithm']} ({r['preset']})"
-        cells = [r["env"], algorithm, r["protocol"], str(r["seed"]), *_held_out_cells(r["heldout"]), paper]
-        cells += [
-            *(_oracle_cells(r) if compared else ()),
-            f"{_whole(r, 'env_steps') / 1e6:.1f} M",
-            f"{_whole(r, 'wall_s') / 60:.1f} min",
-        ]
-        lines.append(_row(cells))
-        for name, group in r["heldout"]["groups"].items():
-            named = [f"- {name}", "", "", "", *_held_out_cells(group)]
-            lines.append(_row(named + [""] * (len(columns) - len(named))))
-    counts = {(r["heldout"]["n_tasks"], r["heldout"]["trajectories"]) for r in records}
-    lines.append("")
-    lines.append(
-        "Return an episode on held-out tasks, mean ± 95 % interval over tasks ("
-        + "; ".join(f"{n} tasks, {t} trajectories each" for n, t in sorted(counts))
-        + f"); wall time of training on {max(r['cores'] for r in records)} cores, or one of them, beside other "
-        "work, where the command says `--threads 1`."
-    )
-    # Several seeds may have the same baselines, which are made once.
-    commands = dict.fromkeys(command for r in records for command in _commands(r))
-    # The empty lines make Markdown of what is folded away.
-    lines += ["", "<details markdown><summary>Commands</summary>", "", "```sh", *commands, "```", "", "</details>"]
-    return "\n".join(lines)
-
-
-def _whole(record: dict[str, Any], key: str) -> float:
-    """Of a run and of the baseline that it started from."""
-    return float(record[key] + record.get("start", {}).get(key, 0))
-
-
-def _commands(record: dict[str, Any]) -> list[str]:
-    """The command lines that lead to a record."""
-    made = [record["start"]] if "start" in record else []
-    made += record.get("baselines_made", {}).values()
-    baselines = dict.fromkeys(baseline["command"] for baseline in made)  # the oracle is often the start too
-    return [*baselines, record["command"], record["evaluate_command"]]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _held_out_cells(summary: dict[str, Any]) -> list[str]:
-    return [f"{m:.1f} ± {c:.1f}" for m, c in zip(summary["mean"], summary["ci95"], strict=True)]
-
-
-def _oracle_cells(record: dict[str, Any]) -> tuple[str, str]:
-    """The oracle's return and the score after one step; empty for a record made without baselines."""
-    score = record.get("score") or []
-    oracle = record["baselines"].get("oracle")
-    return (
-        "" if oracle is None else f"{oracle:.1f}",
-        f"{score[1]:.2f}" if len(score) > 1 and score[1] is not None else "",
-    )
-
-
 def random_table(record: dict[str, Any]) -> str:
     """Markdown: untrained policies here and in the paper."""
     lines = ["| environment (finn2017) | untrained policy here | in the paper |", "|---|---|---|"]
@@ -344,12 +269,17 @@ def readme_blocks(folder: Path = RESULTS) -> dict[str, str]:
     records = [read_json(path) for path in sorted(folder.glob("*-seed*.json"))]
     of_paper = [r for r in supervised_records(folder) if r["learner"] in ("maml", *FINN_2017_BASELINES)]
     return {
-        "results": results_table(records),
+        "summary": summary_table(records),
         "random returns": random_table(read_json(folder / "random-finn2017.json")),
         "speed": speed_table(read_json(folder / "bench.json")),
         "few-shot": result_tables.compact_table(supervised_records(folder)),
         "sinusoid": result_tables.sinusoid_table(of_paper),
     }
+
+
+def results_blocks(folder: Path = RESULTS) -> dict[str, str]:
+    """The generated block of docs/results.md from the records in a folder."""
+    return {"results": results_table([read_json(path) for path in sorted(folder.glob("*-seed*.json"))])}
 
 
 def fewshot_blocks(folder: Path = RESULTS) -> dict[str, str]:
@@ -378,6 +308,7 @@ def learning_blocks(folder: Path = RESULTS) -> dict[str, str]:
 
 PAGES = {
     Path("README.md"): readme_blocks,
+    Path("docs/results.md"): results_blocks,
     Path("docs/fewshot.md"): fewshot_blocks,
     Path("docs/learning.md"): learning_blocks,
 }

@@ -25,7 +25,8 @@ from metarl.envs import MetaSB3VecEnv
 from metarl.evaluate import adaptation_score, contenders
 from metarl.ppo_training import make_ppo
 from metarl.presets import preset
-from metarl.results import result_record, results_table
+from metarl.results import result_record
+from metarl.run_tables import results_table
 from metarl.runs import read_json, write_atomic
 
 TINY = (

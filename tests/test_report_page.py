@@ -16,7 +16,7 @@ from metarl.report.clips import read_clips
 from metarl.report.curves import adaptation_chart, learning_charts
 from metarl.report.milestones import Milestone, milestone
 from metarl.report.numbers import value_text
-from metarl.results import PAPER_MAML
+from metarl.run_tables import PAPER_MAML
 
 EVIL = "<script>alert(1)</script>\"'&"
 

@@ -19,8 +19,8 @@ from metarl.results import (
     readme_text,
     record_name,
     result_record,
-    results_table,
 )
+from metarl.run_tables import results_table, summary_table
 from metarl.supervised.records import record_file, supervised_record
 from metarl.supervised.result_tables import sinusoid_table
 
@@ -53,6 +53,22 @@ def test_a_run_that_started_from_a_baseline_counts_its_steps() -> None:
     total = (record["env_steps"] + start["env_steps"]) / 1e6
     assert f"| {total:.1f} M |" in results_table([record])
     assert start["command"] in results_table([record])
+
+
+def test_the_summary_has_a_row_for_all_seeds() -> None:
+    names = [f"half-cheetah-dir-finn2017-guided-seed{seed}" for seed in range(3)] + [
+        "point-nav-promp-modern-default-seed0"
+    ]
+    records = [json.loads((ROOT / "results" / f"{name}.json").read_text()) for name in names]
+    lines = summary_table(records).splitlines()
+    rows = [line for line in lines if line.startswith(("| half", "| point"))]
+    means = [record["heldout"]["mean"][1] for record in records[:3]]
+    assert len(rows) == 1, "other algorithms have no row"
+    assert rows[0].startswith("| half-cheetah-dir | finn2017 | guided | 3 | ")
+    assert f"| {sum(means) / 3:.1f} ({min(means):.1f} to {max(means):.1f}) |" in rows[0]
+    assert f"| 293.2 | 315.7 | {records[0]['baselines']['pretrained'][1]:.1f} |" in rows[0]
+    assert records[0]["command"] in lines
+    assert records[1]["command"] not in lines
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from metarl.results import PAPER_MAML
+from metarl.run_tables import PAPER_MAML
 
 from .numbers import count_text, duration_text, duration_unit, interval_text, value_text
 from .run_record import META, PRETRAINED, RANDOM, Curve, Evaluation, RunRecord
