@@ -15,29 +15,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .embedding import Context, Embedding
-from .episodes import Episodes, Examples, Problem
-from .learner import MetaGradient, MetaParams
+from .embedding import Context
+from .episodes import Examples
+from .learner import MetaParams
 from .lstm import LSTMCell, LSTMState
 from .naming import named, part_of
-from .objective import differentiate, mean_query_loss, refuse_steps
-from .sequence import label_codes, shuffled_support
-
-Labels = Literal["delayed", "paired"]
+from .sequence import label_codes
+from .sequence_learner import Labels, ReadSupport, SequenceLearner, check_labels, labels_as_read
 
 
 @dataclass(frozen=True)
-class ReadSupport:
+class ReadByLSTM(ReadSupport):
     """The state after a support set."""
 
-    params: MetaParams
-    context: Context
     state: LSTMState
     """(task, hidden)."""
     last_label: Float[Tensor, "task out"]
@@ -45,11 +41,11 @@ class ReadSupport:
 
 
 @dataclass(frozen=True)
-class LSTMLearner:
+class LSTMLearner(SequenceLearner[ReadByLSTM]):
     """Few-shot learner for classes and for regression; the number of outputs is fixed."""
 
-    problem: Problem
-    embedding: Embedding
+    title: ClassVar[str] = "an LSTM learner"
+
     hidden: int = 200
     """Entries of the LSTM's state; Santoro et al. use 200."""
     labels: Labels = "delayed"
@@ -57,14 +53,9 @@ class LSTMLearner:
     label_scale: float = 1.0
     """Factor on labels as they are read. A one-hot label beside many features hardly moves the gates at the start, and
     learning stays at chance for long; with about the square root of the number of features it soon leaves it."""
-    shuffle: bool = True
-    """Read support sets in random order in meta-training."""
 
     def __post_init__(self) -> None:
-        if self.labels not in ("delayed", "paired"):
-            raise ValueError(f"unknown labels {self.labels!r}; allowed: delayed, paired")
-        if not self.label_scale > 0:
-            raise ValueError(f"label_scale is {self.label_scale}, but must be positive")
+        check_labels(self.labels, self.label_scale)
 
     @cached_property
     def _cell(self) -> LSTMCell:
@@ -76,46 +67,23 @@ class LSTMLearner:
         weight = (2 * torch.rand(self.hidden, self.problem.outputs, generator=generator) - 1) * bound
         return params | {"output.weight": weight, "output.bias": torch.zeros(self.problem.outputs)}
 
-    def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> ReadSupport:
-        refuse_steps(steps, "an LSTM learner")
-        features, context = self.embedding.support(params, support.x)
-        return self._read(params, context, features, support)
-
-    def predict(
-        self, adapted: ReadSupport, query_x: Float[Tensor, "task query *input"]
-    ) -> Float[Tensor, "task query out"]:
-        return self._answer(adapted, self.embedding.query(adapted.params, query_x, adapted.context))
-
-    def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
-        if self.shuffle:
-            episodes = shuffled_support(episodes, progress)
-
-        def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
-            embedded = self.embedding.episodes(params, episodes)
-            read = self._read(params, (), embedded.support, episodes.support)
-            prediction = self._answer(read, embedded.query)
-            return mean_query_loss(prediction, episodes.query.y), embedded.replaced
-
-        return differentiate(objective, params)
-
-    def _read(
+    def read(
         self,
         params: MetaParams,
         context: Context,
         features: Float[Tensor, "task support feature"],
         support: Examples,
-    ) -> ReadSupport:
+    ) -> ReadByLSTM:
         codes = self.label_scale * label_codes(support.y, self.problem.outputs, features)
-        nothing = torch.zeros_like(codes[:, 0])
+        labels, last_label = labels_as_read(codes, self.labels)
         lstm = part_of(params, "lstm")
         state = self._cell.start((len(features),), features)
         for t in range(features.shape[1]):
-            label = codes[:, t] if self.labels == "paired" else codes[:, t - 1] if t else nothing
-            state = self._cell.step(lstm, torch.cat((features[:, t], label), dim=-1), state)
-        return ReadSupport(params, context, state, nothing if self.labels == "paired" else codes[:, -1])
+            state = self._cell.step(lstm, torch.cat((features[:, t], labels[:, t]), dim=-1), state)
+        return ReadByLSTM(params, context, state, last_label)
 
-    def _answer(
-        self, read: ReadSupport, features: Float[Tensor, "task query feature"]
+    def answer(
+        self, read: ReadByLSTM, features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query out"]:
         n_queries = features.shape[1]
         label, hidden, cell = (

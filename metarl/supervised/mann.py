@@ -17,32 +17,30 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from .embedding import Context, Embedding
-from .episodes import Episodes, Examples, Problem
-from .learner import MetaGradient, MetaParams
+from .embedding import Context
+from .episodes import Examples
+from .learner import MetaParams
 from .least_recently_used import MemoryState, empty_memory, read_weights, step
 from .lstm import LSTMCell, LSTMState
-from .lstm_learner import Labels
 from .naming import named, part_of
-from .objective import differentiate, mean_query_loss, refuse_steps
-from .sequence import label_codes, shuffled_support
+from .sequence import label_codes
+from .sequence_learner import Labels, ReadSupport, SequenceLearner, check_labels, labels_as_read
 
 INITIAL_STRENGTH = 4.0
 """Bias of learned strengths at the start."""
 
 
 @dataclass(frozen=True)
-class ReadSupport:
+class ReadToMemory(ReadSupport):
     """What the network carries after a support set."""
 
-    params: MetaParams
-    context: Context
     state: LSTMState
     """(task, hidden)."""
     memory: MemoryState
@@ -53,11 +51,11 @@ class ReadSupport:
 
 
 @dataclass(frozen=True)
-class MemoryAugmentedNetwork:
+class MemoryAugmentedNetwork(SequenceLearner[ReadToMemory]):
     """Few-shot learner for classes and for regression; the number of outputs is fixed."""
 
-    problem: Problem
-    embedding: Embedding
+    title: ClassVar[str] = "a memory-augmented network"
+
     hidden: int = 200
     """Entries of the controller's state. Default: the paper's."""
     places: int = 128
@@ -75,16 +73,11 @@ class MemoryAugmentedNetwork:
     """Which label is read with an example: the one before it, as in the paper, or its own."""
     label_scale: float = 1.0
     """Factor on labels as they are read; see `LSTMLearner`."""
-    shuffle: bool = True
-    """Read support sets in random order in meta-training."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.heads <= self.places:
             raise ValueError(f"heads {self.heads} must be between 1 and the number of places, {self.places}")
-        if self.labels not in ("delayed", "paired"):
-            raise ValueError(f"unknown labels {self.labels!r}; allowed: delayed, paired")
-        if not self.label_scale > 0:
-            raise ValueError(f"label_scale is {self.label_scale}, but must be positive")
+        check_labels(self.labels, self.label_scale)
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay {self.decay} must be at least 0 and below 1")
 
@@ -110,52 +103,28 @@ class MemoryAugmentedNetwork:
             params["heads.bias"][-self.heads :] = INITIAL_STRENGTH
         return params
 
-    def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> ReadSupport:
-        refuse_steps(steps, "a memory-augmented network")
-        features, context = self.embedding.support(params, support.x)
-        return self._read(params, context, features, support)
-
-    def predict(
-        self, adapted: ReadSupport, query_x: Float[Tensor, "task query *input"]
-    ) -> Float[Tensor, "task query out"]:
-        return self._answer(adapted, self.embedding.query(adapted.params, query_x, adapted.context))
-
-    def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
-        if self.shuffle:
-            episodes = shuffled_support(episodes, progress)
-
-        def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
-            embedded = self.embedding.episodes(params, episodes)
-            read = self._read(params, (), embedded.support, episodes.support)
-            prediction = self._answer(read, embedded.query)
-            return mean_query_loss(prediction, episodes.query.y), embedded.replaced
-
-        return differentiate(objective, params)
-
-    def _read(
+    def read(
         self,
         params: MetaParams,
         context: Context,
         features: Float[Tensor, "task support feature"],
         support: Examples,
-    ) -> ReadSupport:
+    ) -> ReadToMemory:
         codes = self.label_scale * label_codes(support.y, self.problem.outputs, features)
+        labels, last_label = labels_as_read(codes, self.labels)
         controller = part_of(params, "controller")
         state = self._cell.start((len(features),), features)
         memory = empty_memory(len(features), self.places, self.word, self.heads, features)
         reading = features.new_zeros(len(features), self.heads * self.word)
-        nothing = torch.zeros_like(codes[:, 0])
         for t in range(features.shape[1]):
-            label = codes[:, t] if self.labels == "paired" else codes[:, t - 1] if t else nothing
-            state = self._cell.step(controller, torch.cat((features[:, t], label, reading), dim=-1), state)
+            state = self._cell.step(controller, torch.cat((features[:, t], labels[:, t], reading), dim=-1), state)
             keys, gates, strengths = self._heads(params, state.hidden)
             memory, words = step(memory, keys, gates, strengths, self.decay)
             reading = words.flatten(1)
-        last = nothing if self.labels == "paired" else codes[:, -1]
-        return ReadSupport(params, context, state, memory, reading, last)
+        return ReadToMemory(params, context, state, memory, reading, last_label)
 
-    def _answer(
-        self, read: ReadSupport, features: Float[Tensor, "task query feature"]
+    def answer(
+        self, read: ReadToMemory, features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query out"]:
         tasks, queries = features.shape[:2]
         label, reading, hidden, cell = (

@@ -14,43 +14,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from .causal import Attention, CausalLayer, Kept, affine, temporal_convolution
-from .embedding import Context, Embedding
-from .episodes import Episodes, Examples, Problem
-from .learner import MetaGradient, MetaParams
+from .embedding import Context
+from .episodes import Examples
+from .learner import MetaParams
 from .naming import named, part_of
-from .objective import differentiate, mean_query_loss, refuse_steps
-from .sequence import label_codes, shuffled_support
+from .sequence import label_codes
+from .sequence_learner import ReadSupport, SequenceLearner
 
 
 @dataclass(frozen=True)
-class ReadSupport:
+class ReadByLayers(ReadSupport):
     """What each layer keeps of a support set."""
 
-    params: MetaParams
-    context: Context
     kept: tuple[Kept, ...]
 
 
 @dataclass(frozen=True)
-class SNAIL:
+class SNAIL(SequenceLearner[ReadByLayers]):
     """Few-shot learner for classes and for regression; the number of outputs is fixed."""
 
-    problem: Problem
-    embedding: Embedding
+    title: ClassVar[str] = "SNAIL"
+
     support: int
     """T, examples of a support set (N x K): TC blocks reach back that far. Others can be read all the same."""
     filters: int = 128
     """Of each dense block. Default: the paper's."""
     attention: tuple[tuple[int, int], ...] = ((64, 32), (256, 128), (512, 256))
     """(key, value) sizes of the attention layers; a TC block stands between two. Default: the paper's."""
-    shuffle: bool = True
-    """Read support sets in random order in meta-training."""
 
     def __post_init__(self) -> None:
         if self.support < 1 or not self.attention:
@@ -74,44 +71,25 @@ class SNAIL:
             width += layer.appended
         return params | named("output", affine(width, self.problem.outputs, generator))
 
-    def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> ReadSupport:
-        refuse_steps(steps, "SNAIL")
-        features, context = self.embedding.support(params, support.x)
-        return ReadSupport(params, context, self._read(params, features, support))
-
-    def predict(
-        self, adapted: ReadSupport, query_x: Float[Tensor, "task query *input"]
-    ) -> Float[Tensor, "task query out"]:
-        features = self.embedding.query(adapted.params, query_x, adapted.context)
-        return self._answer(adapted.params, adapted.kept, features)
-
-    def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
-        if self.shuffle:
-            episodes = shuffled_support(episodes, progress)
-
-        def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
-            embedded = self.embedding.episodes(params, episodes)
-            kept = self._read(params, embedded.support, episodes.support)
-            prediction = self._answer(params, kept, embedded.query)
-            return mean_query_loss(prediction, episodes.query.y), embedded.replaced
-
-        return differentiate(objective, params)
-
-    def _read(
-        self, params: MetaParams, features: Float[Tensor, "task support feature"], support: Examples
-    ) -> tuple[Kept, ...]:
+    def read(
+        self,
+        params: MetaParams,
+        context: Context,
+        features: Float[Tensor, "task support feature"],
+        support: Examples,
+    ) -> ReadByLayers:
         h = torch.cat((features, label_codes(support.y, self.problem.outputs, features)), dim=-1)
         kept = []
         for i, layer in enumerate(self.layers):
             h, keeps = layer.run(part_of(params, f"layer{i}"), h)
             kept.append(keeps)
-        return tuple(kept)
+        return ReadByLayers(params, context, tuple(kept))
 
-    def _answer(
-        self, params: MetaParams, kept: tuple[Kept, ...], features: Float[Tensor, "task query feature"]
+    def answer(
+        self, read: ReadByLayers, features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query out"]:
         no_label = features.new_zeros(*features.shape[:2], self.problem.outputs)
         h = torch.cat((features, no_label), dim=-1)
         for i, layer in enumerate(self.layers):
-            h = layer.extend(part_of(params, f"layer{i}"), kept[i], h)
-        return h @ params["output.weight"] + params["output.bias"]
+            h = layer.extend(part_of(read.params, f"layer{i}"), read.kept[i], h)
+        return h @ read.params["output.weight"] + read.params["output.bias"]
