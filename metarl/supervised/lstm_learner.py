@@ -22,12 +22,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .embedding import Context
+from .embedding_learner import ReadSupport
 from .episodes import Examples
 from .learner import MetaParams
 from .lstm import LSTMCell, LSTMState
 from .naming import named, part_of
 from .sequence import label_codes
-from .sequence_learner import Labels, ReadSupport, SequenceLearner, check_labels, labels_as_read
+from .sequence_learner import Labels, SequenceLearner, check_labels, labels_as_read
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,14 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from .embedding import Context
+from .embedding_learner import ReadSupport
 from .episodes import Examples
 from .learner import MetaParams
 from .least_recently_used import MemoryState, empty_memory, read_weights, step
 from .lstm import LSTMCell, LSTMState
 from .naming import named, part_of
 from .sequence import label_codes
-from .sequence_learner import Labels, ReadSupport, SequenceLearner, check_labels, labels_as_read
+from .sequence_learner import Labels, SequenceLearner, check_labels, labels_as_read
 
 INITIAL_STRENGTH = 4.0
 """Bias of learned strengths at the start."""

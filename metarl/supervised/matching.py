@@ -16,36 +16,36 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from .embedding import Context, Embedding
+from .embedding_learner import EmbeddingLearner, ReadSupport
 from .episodes import Episodes, Examples
 from .labels import count_ways, one_hot, require_examples
-from .learner import MetaGradient, MetaParams
+from .learner import MetaParams
 from .lstm import LSTMCell, LSTMState
 from .naming import named, part_of
-from .objective import differentiate, mean_query_loss, refuse_steps
 from .sequence import shuffled_support
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(ReadSupport):
     """A support set, embedded: what queries attend to."""
 
-    params: MetaParams
-    context: Context
     keys: Float[Tensor, "task support feature"]
     """g(x_i, S)."""
     y: Int[Tensor, "task support"]
 
 
 @dataclass(frozen=True)
-class MatchingNetwork:
+class MatchingNetwork(EmbeddingLearner[Memory]):
     """Few-shot classifier; the number of classes is the episode's. With context, the support set's order matters."""
 
+    title: ClassVar[str] = "a matching network"
     embedding: Embedding
     context_steps: int = 0
     """K, steps of the attention LSTM that makes f depend on the support set; 0 for no full context embeddings."""
@@ -78,34 +78,23 @@ class MatchingNetwork:
             params |= named("attention", self._attention_cell.init(generator))
         return params
 
-    def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> Memory:
-        refuse_steps(steps, "a matching network")
-        features, context = self.embedding.support(params, support.x)
+    def read(
+        self,
+        params: MetaParams,
+        context: Context,
+        features: Float[Tensor, "task support feature"],
+        support: Examples,
+    ) -> Memory:
         return Memory(params, context, self._support_embedding(params, features), support.y)
 
-    def predict(self, adapted: Memory, query_x: Float[Tensor, "task query *input"]) -> Float[Tensor, "task query way"]:
+    def answer(self, read: Memory, features: Float[Tensor, "task query feature"]) -> Float[Tensor, "task query way"]:
         """Logarithms of the class probabilities."""
-        features = self.embedding.query(adapted.params, query_x, adapted.context)
-        return self._log_probabilities(adapted, features)
+        queries = self._query_embedding(read, features)
+        return vote(self.sharpness * cosine_similarities(queries, read.keys), read.y)
 
-    def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
+    def arranged(self, episodes: Episodes, progress: float) -> Episodes:
         # Only a context depends on the order of the support set.
-        shuffled = shuffled_support(episodes, progress) if self.context_steps else episodes
-
-        def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
-            embedded = self.embedding.episodes(params, shuffled)
-            keys = self._support_embedding(params, embedded.support)
-            memory = Memory(params, (), keys, shuffled.support.y)
-            logits = self._log_probabilities(memory, embedded.query)
-            return mean_query_loss(logits, shuffled.query.y), embedded.replaced
-
-        return differentiate(objective, params)
-
-    def _log_probabilities(
-        self, memory: Memory, features: Float[Tensor, "task query feature"]
-    ) -> Float[Tensor, "task query way"]:
-        queries = self._query_embedding(memory, features)
-        return vote(self.sharpness * cosine_similarities(queries, memory.keys), memory.y)
+        return shuffled_support(episodes, progress) if self.context_steps else episodes
 
     def _support_embedding(
         self, params: MetaParams, features: Float[Tensor, "task support feature"]

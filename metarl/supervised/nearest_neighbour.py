@@ -10,37 +10,37 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from .embedding import Context, Embedding
+from .embedding_learner import EmbeddingLearner, ReadSupport
 from .episodes import Episodes, Examples
 from .labels import count_ways, one_hot, require_examples
 from .learner import MetaGradient, MetaParams
 from .matching import cosine_similarities
-from .objective import mean_query_loss, refuse_steps
+from .objective import mean_query_loss
 from .prototypical import squared_distances
 
 Distance = Literal["euclidean", "cosine"]
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbours(ReadSupport):
     """A support set, embedded."""
 
-    params: MetaParams
-    context: Context
     features: Float[Tensor, "task support feature"]
     y: Int[Tensor, "task support"] | Float[Tensor, "task support out"]
 
 
 @dataclass(frozen=True)
-class NearestNeighbour:
+class NearestNeighbour(EmbeddingLearner[Neighbours]):
     """Few-shot learner for classes and for regression that is not meta-trained."""
 
+    title: ClassVar[str] = "nearest neighbour"
     embedding: Embedding
     distance: Distance = "euclidean"
 
@@ -48,27 +48,26 @@ class NearestNeighbour:
         if self.distance not in ("euclidean", "cosine"):
             raise ValueError(f"unknown distance {self.distance!r}; allowed: euclidean, cosine")
 
-    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """The embedding's parameters; none for pixels."""
-        return self.embedding.init(generator)
-
-    def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> Neighbours:
-        refuse_steps(steps, "nearest neighbour")
-        features, context = self.embedding.support(params, support.x)
+    def read(
+        self,
+        params: MetaParams,
+        context: Context,
+        features: Float[Tensor, "task support feature"],
+        support: Examples,
+    ) -> Neighbours:
         return Neighbours(params, context, features, support.y)
 
-    def predict(
-        self, adapted: Neighbours, query_x: Float[Tensor, "task query *input"]
+    def answer(
+        self, read: Neighbours, features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query out"]:
-        features = self.embedding.query(adapted.params, query_x, adapted.context)
         if self.distance == "cosine":
-            distances = 1 - cosine_similarities(features, adapted.features)
+            distances = 1 - cosine_similarities(features, read.features)
         else:
-            distances = squared_distances(features, adapted.features)
-        if adapted.y.dtype.is_floating_point:
-            nearest = distances.argmin(2).unsqueeze(2).expand(-1, -1, adapted.y.shape[2])
-            return adapted.y.gather(1, nearest)
-        return -nearest_of_class(distances, adapted.y)
+            distances = squared_distances(features, read.features)
+        if read.y.dtype.is_floating_point:
+            nearest = distances.argmin(2).unsqueeze(2).expand(-1, -1, read.y.shape[2])
+            return read.y.gather(1, nearest)
+        return -nearest_of_class(distances, read.y)
 
     def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
         """The query loss and no gradient: nothing is meta-learned."""

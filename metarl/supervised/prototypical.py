@@ -11,55 +11,45 @@ Source: Snell, Swersky and Zemel 2017, "Prototypical networks for few-shot learn
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from .embedding import Context, Embedding
-from .episodes import Episodes, Examples
+from .embedding_learner import EmbeddingLearner, ReadSupport
+from .episodes import Examples
 from .labels import class_means
-from .learner import MetaGradient, MetaParams
-from .objective import differentiate, mean_query_loss, refuse_steps
+from .learner import MetaParams
 
 
 @dataclass(frozen=True)
-class Prototypes:
+class Prototypes(ReadSupport):
     """A support set, embedded."""
 
-    params: MetaParams
-    context: Context
     prototypes: Float[Tensor, "task way feature"]
 
 
 @dataclass(frozen=True)
-class PrototypicalNetwork:
+class PrototypicalNetwork(EmbeddingLearner[Prototypes]):
     """Few-shot classifier; the number of classes is the episode's, so training may use more of them than testing."""
 
+    title: ClassVar[str] = "a prototypical network"
     embedding: Embedding
 
-    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        return self.embedding.init(generator)
-
-    def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> Prototypes:
-        refuse_steps(steps, "a prototypical network")
-        features, context = self.embedding.support(params, support.x)
+    def read(
+        self,
+        params: MetaParams,
+        context: Context,
+        features: Float[Tensor, "task support feature"],
+        support: Examples,
+    ) -> Prototypes:
         return Prototypes(params, context, class_means(features, support.y))
 
-    def predict(
-        self, adapted: Prototypes, query_x: Float[Tensor, "task query *input"]
+    def answer(
+        self, read: Prototypes, features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query way"]:
-        features = self.embedding.query(adapted.params, query_x, adapted.context)
-        return -squared_distances(features, adapted.prototypes)
-
-    def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
-        def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
-            embedded = self.embedding.episodes(params, episodes)
-            prototypes = class_means(embedded.support, episodes.support.y)
-            logits = -squared_distances(embedded.query, prototypes)
-            return mean_query_loss(logits, episodes.query.y), embedded.replaced
-
-        return differentiate(objective, params)
+        return -squared_distances(features, read.prototypes)
 
 
 def squared_distances(

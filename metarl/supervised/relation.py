@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -27,28 +27,28 @@ from torch import Tensor
 from torch.nn import functional
 
 from .embedding import Context, Embedding
+from .embedding_learner import EmbeddingLearner, ReadSupport
 from .episodes import Episodes, Examples
 from .labels import class_means, one_hot
-from .learner import MetaGradient, MetaParams
+from .learner import MetaParams
 from .naming import named, part_of
-from .objective import differentiate, mean_query_loss, refuse_steps
+from .objective import mean_query_loss
 
 Loss = Literal["mse", "cross-entropy"]
 
 
 @dataclass(frozen=True)
-class ClassFeatures:
+class ClassFeatures(ReadSupport):
     """A support set, embedded and averaged over the shots of each class."""
 
-    params: MetaParams
-    context: Context
     features: Float[Tensor, "task way feature"]
 
 
 @dataclass(frozen=True)
-class RelationNetwork:
+class RelationNetwork(EmbeddingLearner[ClassFeatures]):
     """Few-shot classifier; the number of classes is the episode's."""
 
+    title: ClassVar[str] = "a relation network"
     embedding: Embedding
     map_shape: tuple[int, int, int] | None = None
     """(channel, height, width) of the embedding's features where they are a flattened map, else None."""
@@ -91,29 +91,28 @@ class RelationNetwork:
         module["3.weight"] = module["3.weight"] * 0.1
         return self.embedding.init(generator) | named("relation", module)
 
-    def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> ClassFeatures:
-        refuse_steps(steps, "a relation network")
-        features, context = self.embedding.support(params, support.x)
+    def read(
+        self,
+        params: MetaParams,
+        context: Context,
+        features: Float[Tensor, "task support feature"],
+        support: Examples,
+    ) -> ClassFeatures:
         return ClassFeatures(params, context, class_means(features, support.y))
 
-    def predict(
-        self, adapted: ClassFeatures, query_x: Float[Tensor, "task query *input"]
+    def answer(
+        self, read: ClassFeatures, features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query way"]:
         """Relations before the sigmoid."""
-        features = self.embedding.query(adapted.params, query_x, adapted.context)
-        return self._relations(adapted.params, features, adapted.features)
+        return self._relations(read.params, features, read.features)
 
-    def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
-        def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
-            embedded = self.embedding.episodes(params, episodes)
-            classes = class_means(embedded.support, episodes.support.y)
-            logits = self._relations(params, embedded.query, classes)
-            if self.loss == "cross-entropy":
-                return mean_query_loss(logits, episodes.query.y), embedded.replaced
-            target = one_hot(episodes.query.y, logits.shape[2], logits)
-            return (torch.sigmoid(logits) - target).square().mean(), embedded.replaced
-
-        return differentiate(objective, params)
+    def query_loss(
+        self, read: ClassFeatures, episodes: Episodes, features: Float[Tensor, "task query feature"]
+    ) -> Float[Tensor, ""]:
+        logits, y = self.answer(read, features), episodes.query.y
+        if self.loss == "cross-entropy":
+            return mean_query_loss(logits, y)
+        return (torch.sigmoid(logits) - one_hot(y, logits.shape[2], logits)).square().mean()
 
     def _relations(
         self,

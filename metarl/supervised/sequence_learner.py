@@ -1,87 +1,33 @@
-"""What learners share that read a support set one example after another and are then asked about each query.
-
-Each query is asked from the state after the support set, so queries do not see one another.
-"""
+"""What learners share that read a support set one example after another."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .embedding import Context, Embedding
-from .episodes import Episodes, Examples, Problem
-from .learner import MetaGradient, MetaParams
-from .objective import differentiate, mean_query_loss, refuse_steps
+from .embedding import Embedding
+from .embedding_learner import EmbeddingLearner, Read
+from .episodes import Episodes, Problem
 from .sequence import shuffled_support
 
 Labels = Literal["delayed", "paired"]
 
 
 @dataclass(frozen=True)
-class ReadSupport:
-    """What a learner carries after a support set; its own part stands in subclasses."""
-
-    params: MetaParams
-    context: Context
-
-
-Read = TypeVar("Read", bound=ReadSupport)
-
-
-@dataclass(frozen=True)
-class SequenceLearner(ABC, Generic[Read]):
+class SequenceLearner(EmbeddingLearner[Read]):
     """Few-shot learner for classes and for regression; the number of outputs is fixed."""
-
-    title: ClassVar[str]
-    """For errors."""
 
     problem: Problem
     embedding: Embedding
     shuffle: bool = field(default=True, kw_only=True)
     """Read support sets in random order in meta-training."""
 
-    @abstractmethod
-    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """New meta-parameters."""
-
-    @abstractmethod
-    def read(
-        self,
-        params: MetaParams,
-        context: Context,
-        features: Float[Tensor, "task support feature"],
-        support: Examples,
-    ) -> Read:
-        """Go through embedded support sets."""
-
-    @abstractmethod
-    def answer(self, read: Read, features: Float[Tensor, "task query feature"]) -> Float[Tensor, "task query out"]:
-        """Logits or values of embedded queries."""
-
-    def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> Read:
-        refuse_steps(steps, self.title)
-        features, context = self.embedding.support(params, support.x)
-        return self.read(params, context, features, support)
-
-    def predict(self, adapted: Read, query_x: Float[Tensor, "task query *input"]) -> Float[Tensor, "task query out"]:
-        return self.answer(adapted, self.embedding.query(adapted.params, query_x, adapted.context))
-
-    def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
-        if self.shuffle:
-            episodes = shuffled_support(episodes, progress)
-
-        def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
-            embedded = self.embedding.episodes(params, episodes)
-            read = self.read(params, (), embedded.support, episodes.support)
-            prediction = self.answer(read, embedded.query)
-            return mean_query_loss(prediction, episodes.query.y), embedded.replaced
-
-        return differentiate(objective, params)
+    def arranged(self, episodes: Episodes, progress: float) -> Episodes:
+        return shuffled_support(episodes, progress) if self.shuffle else episodes
 
 
 def check_labels(labels: str, label_scale: float) -> None:

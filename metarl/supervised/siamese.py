@@ -14,6 +14,7 @@ Source: Koch, Zemel and Salakhutdinov 2015, "Siamese neural networks for one-sho
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,27 +22,26 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from .embedding import Context, Embedding
+from .embedding_learner import EmbeddingLearner, ReadSupport
 from .episodes import Episodes, Examples
 from .labels import class_means
-from .learner import MetaGradient, MetaParams
+from .learner import MetaParams
 from .naming import named
-from .objective import differentiate, refuse_steps
 
 
 @dataclass(frozen=True)
-class Gallery:
+class Gallery(ReadSupport):
     """A support set, embedded."""
 
-    params: MetaParams
-    context: Context
     features: Float[Tensor, "task support feature"]
     y: Int[Tensor, "task support"]
 
 
 @dataclass(frozen=True)
-class SiameseNetwork:
+class SiameseNetwork(EmbeddingLearner[Gallery]):
     """Few-shot classifier; the number of classes is the episode's."""
 
+    title: ClassVar[str] = "a Siamese network"
     embedding: Embedding
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
@@ -50,26 +50,25 @@ class SiameseNetwork:
         similarity = {"weight": torch.full((width,), -1.0 / width), "bias": torch.zeros(())}
         return self.embedding.init(generator) | named("similarity", similarity)
 
-    def adapt(self, params: MetaParams, support: Examples, steps: int | None = None) -> Gallery:
-        refuse_steps(steps, "a Siamese network")
-        features, context = self.embedding.support(params, support.x)
+    def read(
+        self,
+        params: MetaParams,
+        context: Context,
+        features: Float[Tensor, "task support feature"],
+        support: Examples,
+    ) -> Gallery:
         return Gallery(params, context, features, support.y)
 
-    def predict(self, adapted: Gallery, query_x: Float[Tensor, "task query *input"]) -> Float[Tensor, "task query way"]:
+    def answer(self, read: Gallery, features: Float[Tensor, "task query feature"]) -> Float[Tensor, "task query way"]:
         """Log-odds that query and class are the same, averaged over the examples of the class."""
-        features = self.embedding.query(adapted.params, query_x, adapted.context)
-        z = similarity(adapted.params, features, adapted.features)
-        return class_means(z.transpose(1, 2), adapted.y).transpose(1, 2)
+        z = similarity(read.params, features, read.features)
+        return class_means(z.transpose(1, 2), read.y).transpose(1, 2)
 
-    def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
-        same = episodes.query.y.unsqueeze(2) == episodes.support.y.unsqueeze(1)
-
-        def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
-            embedded = self.embedding.episodes(params, episodes)
-            z = similarity(params, embedded.query, embedded.support)
-            return balanced_cross_entropy(z, same), embedded.replaced
-
-        return differentiate(objective, params)
+    def query_loss(
+        self, read: Gallery, episodes: Episodes, features: Float[Tensor, "task query feature"]
+    ) -> Float[Tensor, ""]:
+        same = episodes.query.y.unsqueeze(2) == read.y.unsqueeze(1)
+        return balanced_cross_entropy(similarity(read.params, features, read.features), same)
 
 
 def similarity(

@@ -22,11 +22,12 @@ from torch import Tensor
 
 from .causal import Attention, CausalLayer, Kept, affine, temporal_convolution
 from .embedding import Context
+from .embedding_learner import ReadSupport
 from .episodes import Examples
 from .learner import MetaParams
 from .naming import named, part_of
 from .sequence import label_codes
-from .sequence_learner import ReadSupport, SequenceLearner
+from .sequence_learner import SequenceLearner
 
 
 @dataclass(frozen=True)
