@@ -19,9 +19,9 @@ import torch
 from metarl.policies.normaliser import CLIP
 
 from .baselines import RECORD, BaselineConfig
-from .config import TrainConfig, config_to_dict
+from .config import TrainConfig, config_from_dict, config_to_dict
 from .interrupts import interrupts_deferred, sigterm_as_interrupt
-from .runs import RunFolder, exclusive, json_text, versions, write_atomic
+from .runs import RunFolder, exclusive, json_text, read_json, versions, write_atomic
 from .saved_policy import save_policy
 from .seeding import Purpose, seed_for
 from .workers import core_count, one_torch_thread
@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # importing it takes seconds
 
 FORMAT = 1
 SB3_MODEL, SB3_SCALING = "sb3_model.zip", "vec_normalize.pkl"
+SAVE_EVERY = 20
+"""Updates between two savings of what there is."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def train_baseline(
     n_threads: int = 0,
     command: str = "",
     replace: bool = False,
+    resume: bool = False,
     on_update: Callable[[CurvePoint], None] | None = None,
 ) -> Path:
     """Train a policy on a new training task each episode and write it to a folder, which is returned.
@@ -65,8 +68,10 @@ def train_baseline(
     learning curve, versions), and for SB3 sb3_model.zip and vec_normalize.pkl. torch runs on one thread, MuJoCo on
     n_threads (0: one per core), which does not change the results. SB3 seeds the global generators.
 
-    A KeyboardInterrupt (Ctrl-C, SIGTERM) writes the policy as far as it got and is raised again. Raises ValueError if
-    the folder holds a baseline already and replace is false; OSError if it cannot be written.
+    What there is is written every SAVE_EVERY updates, and at a KeyboardInterrupt (Ctrl-C, SIGTERM), which is raised
+    again. resume continues from there, with new random numbers: not bit for bit what an uninterrupted run gives.
+    Raises ValueError if the folder holds a baseline already and is neither to be replaced nor resumed, or cannot be
+    resumed with this config; FileNotFoundError if there is none to resume; OSError if it cannot be written.
     """
     minibatch_size(config)  # what cannot be trained is an error before anything is written
     try:
@@ -74,15 +79,22 @@ def train_baseline(
     except OSError as error:
         raise OSError(f"cannot write to {out}: {error.strerror or error}; choose another with --out") from error
     with exclusive(RunFolder(out)), sigterm_as_interrupt(), one_torch_thread():
-        if not replace and (out / RECORD).exists():
-            raise ValueError(f"{out} holds a baseline already; choose another --out, or --replace it")
+        if not (replace or resume) and (out / RECORD).exists():
+            raise ValueError(f"{out} holds a baseline already; choose another --out, or --replace or --resume it")
+        before = resumable(config, out) if resume else None
         model, env = make_ppo(config, n_threads)
         start, curve = time.perf_counter(), []
+        if before is not None:
+            restore(model, env, out, before)
+            curve = [CurvePoint(**point) for point in before["curve"]]
+            start, command = start - before["wall_s"], f"{before['command']} && {command}"
 
         def report(point: CurvePoint) -> None:
             curve.append(point)
             if on_update is not None:
                 on_update(point)
+            if len(curve) % SAVE_EVERY == 0:
+                save(finished=False)
 
         def save(finished: bool) -> None:
             record = {
@@ -102,11 +114,15 @@ def train_baseline(
                 save_baseline(out, config, model, env, record)
 
         try:
-            model.learn(config.steps, callback=_curve_callback(env, start, report))
+            model.learn(
+                config.steps - model.num_timesteps,
+                callback=_curve_callback(env, start, report),
+                reset_num_timesteps=before is None,
+            )
         except KeyboardInterrupt:
             save(finished=False)
             raise KeyboardInterrupt(
-                f"interrupted after {model.num_timesteps:,} steps; the policy so far is in {out}"
+                f"interrupted after {model.num_timesteps:,} steps; the policy so far is in {out}; --resume goes on"
             ) from None
         finally:
             env.close()
@@ -157,6 +173,49 @@ def make_ppo(config: BaselineConfig, n_threads: int = 0) -> tuple[PPO, VecNormal
             device="cpu",
         )
     return model, scaled
+
+
+def resumable(config: BaselineConfig, out: Path) -> dict[str, Any]:
+    """The record of a baseline that training can go on from.
+
+    Raises FileNotFoundError if there is none, ValueError if it is one of other settings or has all the steps already.
+    """
+    record = read_record(out)
+    made = config_from_dict(config, record["config"], str(out / RECORD))
+    if dataclasses.replace(made, steps=config.steps) != config:
+        article = "an" if made.kind == "oracle" else "a"
+        raise ValueError(
+            f"{out} is {article} {made.kind} of {made.env.name} ({made.env.protocol}) made with other settings; to go "
+            "on with those, leave out --ppo and --seed"
+        )
+    if record["env_steps"] >= config.steps:
+        raise ValueError(f"{out} has {record['env_steps']:,} steps already; to go on, give more with --steps")
+    return record
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    """baseline.json of a folder to resume. FileNotFoundError if there is none, ValueError if something is missing."""
+    if not (out / RECORD).is_file():
+        raise FileNotFoundError(f"there is no baseline {out} to resume; leave out --resume to start one")
+    record = read_json(out / RECORD)
+    needed = ("config", "seed", "command", "env_steps", "wall_s", "curve")
+    lacking = [key for key in needed if not isinstance(record, dict) or key not in record]
+    lacking += [name for name in (SB3_MODEL, SB3_SCALING) if not (out / name).is_file()]
+    if lacking:
+        raise ValueError(f"{out} cannot be resumed: it lacks {', '.join(lacking)}; make it anew with --replace")
+    return record
+
+
+def restore(model: PPO, env: VecNormalize, out: Path, record: dict[str, Any]) -> None:
+    """Put weights, optimiser, scaling and step count of a saved baseline into a new one."""
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    model.set_parameters(str(out / SB3_MODEL), device="cpu")
+    saved = VecNormalize.load(str(out / SB3_SCALING), env.venv)
+    env.obs_rms, env.ret_rms = saved.obs_rms, saved.ret_rms
+    model.num_timesteps = record["env_steps"]
+    # Not the tasks and noise of the start once more.
+    model.set_random_seed(int(seed_for(record["seed"], Purpose.INIT, record["env_steps"]).generate_state(1)[0] >> 1))
 
 
 def minibatch_size(config: BaselineConfig) -> int:

@@ -23,7 +23,8 @@ from metarl.commands.loading import load_run
 from metarl.config import EnvConfig
 from metarl.envs import MetaSB3VecEnv
 from metarl.evaluate import adaptation_score, contenders
-from metarl.ppo_training import make_ppo
+from metarl.policies.sb3 import gaussian_mlp_from_sb3
+from metarl.ppo_training import CurvePoint, make_ppo, restore, resumable, train_baseline
 from metarl.presets import preset
 from metarl.results import result_record
 from metarl.run_tables import results_table
@@ -33,6 +34,7 @@ TINY = (
     *("--ppo.envs", "4", "--ppo.epochs", "2", "--ppo.minibatches", "3", "--env.horizon", "5"),
     *("--ppo.hidden-sizes", "8", "--ppo.value-hidden-sizes", "6", "--steps", "50", "--threads", "1"),
 )
+TINY_PPO = PPOConfig(envs=4, epochs=2, minibatches=3, hidden_sizes=(8,), value_hidden_sizes=(6,))
 
 
 def baseline(kind: str, out: Path, env: str = "point-nav", *options: object) -> Path:
@@ -334,3 +336,81 @@ def test_an_interrupt_keeps_what_there_is(number: signal.Signals, tmp_path: Path
     assert not record["finished"]
     assert record["env_steps"] >= 20
     assert load_policy(tmp_path).act(np.zeros(4)).shape == (2,)
+
+
+def test_an_interrupted_baseline_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    process = start_process("baseline", "oracle", "point-nav", *TINY, "--steps", "100000000", "--out", tmp_path)
+    assert process.stdout is not None
+    for _ in range(3):  # two of the heading, one of progress
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert "--resume goes on" in process.communicate()[1]
+    before = read_json(tmp_path / "baseline.json")
+    goal = before["env_steps"] + 60
+    error = fails(capsys, "baseline", "oracle", "point-nav", "--out", tmp_path, "--quiet")
+    assert "--replace or --resume it" in error
+    again = ("baseline", "oracle", "point-nav", "--out", tmp_path, "--resume", "--threads", 1, "--quiet")
+    assert call(capsys, *again, "--steps", goal)[0] == 0
+    after = read_json(tmp_path / "baseline.json")
+    assert after["finished"]
+    assert after["config"] == {**before["config"], "steps": goal}
+    assert goal <= after["env_steps"] < goal + 20
+    n = len(before["curve"])
+    assert after["curve"][:n] == before["curve"]
+    assert len(after["curve"]) >= n + 3
+    assert after["curve"][n]["wall_s"] > before["wall_s"]
+    assert after["command"] == f"{before['command']} && metarl {' '.join(map(str, again))} --steps {goal}"
+    error = fails(capsys, *again)
+    assert f"has {after['env_steps']:,} steps already" in error
+    assert "--steps" in error
+
+
+def test_what_is_resumed_is_what_was_saved(tmp_path: Path) -> None:
+    """Weights, Adam's memory and the scaling: a continuation of nothing would begin with those of a new policy."""
+    folder = baseline("oracle", tmp_path, "half-cheetah-vel")
+    config = BaselineConfig("oracle", EnvConfig("half-cheetah-vel", oracle=True, horizon=5), TINY_PPO, steps=100)
+    record = resumable(config, folder)
+    model, env = make_ppo(config, n_threads=1)
+    restore(model, env, folder, record)
+    saved = load_policy(folder)
+    network, theta = gaussian_mlp_from_sb3(model.policy, env)
+    assert torch.equal(theta, saved.theta)
+    assert network.normaliser is not None
+    assert saved.network.normaliser is not None
+    assert network.normaliser.mean == saved.network.normaliser.mean
+    assert model.num_timesteps == 60
+    assert {int(state["step"]) for state in model.policy.optimizer.state.values()} == {3 * 2 * 3}
+    model.learn(40, reset_num_timesteps=False)
+    assert model.num_timesteps == 100
+    assert model.lr_schedule(model._current_progress_remaining) < 1e-3 * 41 / 100
+    env.close()
+
+
+def test_what_cannot_be_resumed_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    again = ("baseline", "oracle", "point-nav", "--resume", "--quiet", "--out", tmp_path / "oracle")
+    assert "leave out --resume" in fails(capsys, *again)
+    baseline("oracle", tmp_path / "oracle")
+    kept = (tmp_path / "oracle" / "baseline.json").read_bytes()
+    for options in (("--seed", "1"), ("--ppo.envs", "8"), ("--env.horizon", "6")):
+        error = fails(capsys, *again, "--steps", "100", *options)
+        assert "an oracle of point-nav (modern) made with other settings" in error
+    assert "exclude each other" in fails(capsys, *again, "--replace")
+    assert "is an oracle of" in fails(capsys, "baseline", "pretrained", *again[2:])
+    (tmp_path / "oracle" / "sb3_model.zip").unlink()
+    assert "lacks sb3_model.zip" in fails(capsys, *again, "--steps", "100")
+    assert (tmp_path / "oracle" / "baseline.json").read_bytes() == kept
+
+
+def test_what_there_is_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metarl.ppo_training.SAVE_EVERY", 2)
+    found: list[tuple[int, bool]] = []
+
+    def look(_: CurvePoint) -> None:
+        if (tmp_path / "baseline.json").exists():
+            record = read_json(tmp_path / "baseline.json")
+            found.append((len(record["curve"]), record["finished"]))
+
+    config = BaselineConfig("oracle", EnvConfig("point-nav", oracle=True, horizon=5), TINY_PPO, steps=100)
+    train_baseline(config, tmp_path, n_threads=1, on_update=look)
+    assert found == [(2, False), (2, False), (4, False)]
+    assert read_json(tmp_path / "baseline.json")["finished"]

@@ -15,9 +15,9 @@ from metarl.baselines import BaselineConfig, BaselineKind, PPOConfig, baseline_f
 from metarl.commands.checks import check_threads, check_writable, clock
 from metarl.commands.console import Console
 from metarl.commands.parsing import parse_args
-from metarl.config import EnvConfig, config_to_dict
+from metarl.config import EnvConfig, config_from_dict, config_to_dict
 from metarl.envs import ProtocolName
-from metarl.ppo_training import CurvePoint, minibatch_size, train_baseline
+from metarl.ppo_training import CurvePoint, minibatch_size, read_record, train_baseline
 
 OutPath = Annotated[
     Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/baselines/ENV-PROTOCOL-KIND)")
@@ -38,7 +38,7 @@ class EnvOptions:
 class Args:
     """Train a baseline on all training tasks with Stable-Baselines3's PPO.
 
-    'metarl evaluate RUN --baselines' compares a run with both. Ctrl-C keeps what there is.
+    'metarl evaluate RUN --baselines' compares a run with both. Ctrl-C keeps what there is, and --resume goes on.
     """
 
     kind: Annotated[tyro.conf.Positional[BaselineKind], tyro.conf.arg(metavar="oracle|pretrained")]
@@ -55,6 +55,9 @@ class Args:
     """Folder of the baseline."""
     replace: tyro.conf.FlagCreatePairsOff[bool] = False
     """Replace a baseline that is there already."""
+    resume: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Go on with a baseline that was interrupted, or up to more --steps, with its settings. The learning rate falls to
+    0 at the last step: with more of them it starts again from where it would be then."""
     threads: int = 0
     """Threads of the simulator, 0 for one per core. Does not change the results."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -81,6 +84,7 @@ def main(argv: Sequence[str]) -> int:
             n_threads=args.threads,
             command=shlex.join(["metarl", "baseline", *argv]),
             replace=args.replace,
+            resume=args.resume,
             on_update=progress.update,
         )
     console.result(str(out) if args.quiet else f"done: {out}")
@@ -89,10 +93,22 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> Args:
-    """Options over the settings for the environment. ValueError for wrong ones, SystemExit after printing help."""
+    """Options over the settings for the environment, or over those of a baseline to resume.
+
+    ValueError for wrong ones, SystemExit after printing help. FileNotFoundError if there is none to resume.
+    """
     first = parse_args(Args, argv, "metarl baseline")
-    usual = baseline_preset(first.kind, EnvConfig(first.name, first.env.protocol, oracle=first.kind == "oracle"))
-    base = Args(first.kind, first.name, first.env, usual.ppo, usual.steps)
+    if first.replace and first.resume:
+        raise ValueError("--replace and --resume exclude each other; give one")
+    env = EnvConfig(first.name, first.env.protocol, oracle=first.kind == "oracle")
+    usual = baseline_preset(first.kind, env)
+    if first.resume:
+        out = first.out or baseline_folder(first.kind, env)
+        usual = config_from_dict(usual, read_record(out)["config"], f"{out}: settings")
+        options = EnvOptions(usual.env.protocol, usual.env.horizon)
+    else:
+        options = first.env
+    base = Args(first.kind, first.name, options, usual.ppo, usual.steps, usual.seed)
     return parse_args(Args, argv, "metarl baseline", base)
 
 
