@@ -47,6 +47,8 @@ class GuidedStart:
     """None: that of the default preset."""
     max_kl: float = 0.03
     """Trust region: where adapted actions spread little, as a point's, a step within 0.03 moves nothing."""
+    trajectories: int = 20
+    """A task and gradient step. Paper: 40 for ant-dir."""
 
 
 GUIDED_INNER_LR = 0.005
@@ -60,7 +62,7 @@ GUIDED_START: dict[tuple[str, ProtocolName], GuidedStart] = {
     ),
     ("half-cheetah-dir", "finn2017"): GuidedStart(23.0, min_std=0.35, guess_std=ALMOST_NONE, later_lr_ratio=0.1),
     ("half-cheetah-dir", "modern"): GuidedStart(15.0, min_std=0.25, guess_std=ALMOST_NONE, later_lr_ratio=0.1),
-    ("ant-dir", "finn2017"): GuidedStart(27.0, min_std=0.25, later_lr_ratio=0.1, gae_lambda=0.7),
+    ("ant-dir", "finn2017"): GuidedStart(27.0, min_std=0.25, later_lr_ratio=0.1, gae_lambda=0.7, trajectories=40),
     ("ant-dir", "modern"): GuidedStart(20.0),
     ("ant-dir-2d", "modern"): GuidedStart(36.0),
     ("ant-vel", "modern"): GuidedStart(15.0, guess_std=0.7, later_lr_ratio=0.25, gae_lambda=0.4),
@@ -186,6 +188,7 @@ def guided(env_name: str, protocol: ProtocolName, start: GuidedStart) -> TrainCo
         init=str(baseline_folder("oracle", oracle)),
         init_min_std=start.min_std,
         iterations=GUIDED_ITERATIONS,
+        trajectories=start.trajectories,
     )
 
 
