@@ -1,13 +1,14 @@
 """How well an oracle serves as the start of `--preset guided`: returns after gradient steps from it, by its settings.
 
-python benchmarks/guided_starts.py ENV PROTOCOL [SETTING...]   SETTING: CONTEXT_SCALE,INNER_LR[,STD[,GUESS]]
+python benchmarks/guided_starts.py ENV PROTOCOL [SETTING...]   SETTING: SCALE,INNER_LR[,STD[,GUESS[,LAMBDA]]]
 python benchmarks/guided_starts.py goals ENV PROTOCOL SETTING... the goals that adaptation takes tasks for: a figure
 
 The first adds a row for each setting to results/guided-starts.json. The oracle is runs/baselines/ENV-PROTOCOL-oracle,
-as `metarl baseline oracle` makes it; the standard deviation of its actions is raised to STD; GUESS is that of the
-guesses before adaptation; all else is the preset's, or where GUESS is 0 that of a preset without guesses. 8 tasks of
-the training distribution, 40 trajectories each, 3 gradient steps, no meta-training. The second takes 40 tasks and 20
-trajectories, of a family whose goal is one number, and writes results/guided-goals.json and docs/learning-goals.png.
+as `metarl baseline oracle` makes it; SCALE is the context's; the standard deviation of its actions is raised to STD;
+GUESS is that of the guesses before adaptation; LAMBDA that of the advantages; all else is the preset's, or where GUESS
+is 0 that of a preset without guesses. 8 tasks of the training distribution, 40 trajectories each, 3 gradient steps, no
+meta-training. The second takes 40 tasks and 20 trajectories, of a family whose goal is one number, and writes
+results/guided-goals.json and docs/learning-goals.png.
 """
 
 from __future__ import annotations
@@ -57,10 +58,12 @@ class Adapted:
 def with_setting(config: TrainConfig, setting: str) -> TrainConfig:
     """The preset with one setting."""
     values = [float(value) for value in setting.split(",")]
-    scale, inner_lr, std, guess_std = values + [0.0] * (4 - len(values))
+    scale, inner_lr, std, guess_std, gae_lambda = values + [0.0] * (5 - len(values))
     where = (config.env.name, config.env.protocol)
     usual = GUIDED_START.get(where, GuidedStart()) if guess_std else GuidedStart()
     start = dataclasses.replace(usual, context_scale=scale, min_std=std, guess_std=guess_std)
+    if gae_lambda:
+        start = dataclasses.replace(start, gae_lambda=gae_lambda)
     config = guided(*where, start)
     return dataclasses.replace(config, algo=dataclasses.replace(config.algo, inner_lr=inner_lr))
 
