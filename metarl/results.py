@@ -67,7 +67,7 @@ def result_record(run_path: Path) -> dict[str, Any]:
         "algorithm": algorithm_name(config.algo),
         "preset": matching_preset(config),
         "seed": config.seed,
-        "command": made["command"],
+        "command": _train_command(made),
         "evaluate_command": evaluation["command"],
         "iterations": evaluation["iterations"],
         "env_steps": evaluation["env_steps"],
@@ -91,6 +91,15 @@ def result_record(run_path: Path) -> dict[str, Any]:
         },
         **_comparison(evaluation),
     }
+
+
+def _train_command(made: dict[str, Any]) -> str:
+    """The command of a run; of one that was resumed for more iterations, also the last that said how many.
+
+    Resuming as such changes nothing.
+    """
+    longer = [again["command"] for again in made.get("resumed", []) if "--iterations" in again["command"]]
+    return " && ".join([made["command"], *longer[-1:]])
 
 
 def _start(config: TrainConfig) -> dict[str, Any]:

@@ -63,11 +63,12 @@ def _whole(record: dict[str, Any], key: str) -> float:
 
 
 def _commands(record: dict[str, Any]) -> list[str]:
-    """The command lines that lead to a record."""
+    """The command lines that lead to a record; of what was continued, one after the other."""
     made = [record["start"]] if "start" in record else []
     made += record.get("baselines_made", {}).values()
     baselines = dict.fromkeys(baseline["command"] for baseline in made)  # the oracle is often the start too
-    return [*baselines, record["command"], record["evaluate_command"]]
+    lines = [*baselines, record["command"], record["evaluate_command"]]
+    return [command for line in lines for command in line.split(" && ")]
 
 
 def _row(cells: Sequence[str]) -> str:

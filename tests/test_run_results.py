@@ -102,6 +102,14 @@ def test_a_run_becomes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert [row["iteration"] for row in record["curve"]] == [0, 1]
     assert record["preset"] == "custom"
     json.dumps(record)
+    longer = ("train", "--resume", run, "--iterations", 3, "--quiet")
+    assert call(capsys, *longer)[0] == 0
+    assert call(capsys, "train", "--resume", run, "--iterations", 3, "--quiet")[0] == 0
+    assert call(capsys, "evaluate", run, "--tasks", 3, "--steps", 1)[0] == 0
+    longer_record = result_record(run)
+    again = f"metarl {' '.join(map(str, longer))}"
+    assert longer_record["command"] == f"{record['command']} && {again}"
+    assert f"{record['command']}\n{again}\n" in results_table([longer_record])
 
 
 def test_a_record_is_named_after_its_algorithm_unless_it_is_maml_trpo() -> None:
