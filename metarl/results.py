@@ -31,6 +31,7 @@ from .presets import PRESETS, preset
 from .run_tables import PAPER_MAML, results_table, summary_table
 from .runs import open_run, read_json, versions, write_atomic
 from .seeding import Purpose, generator_for, seed_for
+from .start import start_digest
 from .supervised import result_tables
 from .supervised.records import is_supervised, record_file, supervised_record
 from .train import init_meta_params
@@ -103,10 +104,15 @@ def _train_command(made: dict[str, Any]) -> str:
 
 
 def _start(config: TrainConfig) -> dict[str, Any]:
-    """What it took to make the baseline that a run started from; empty for one that started from nothing."""
+    """What it took to make the baseline that a run started from; empty for one that started from nothing.
+
+    ValueError if another one has taken its place since.
+    """
     made = Path(config.init) / BASELINE_RECORD
     if not config.init or not made.is_file():
         return {}
+    if config.init_sha256 and start_digest(config) != config.init_sha256:
+        raise ValueError(f"{config.init} is not the policy that the run started from; put that one back to record it")
     record = read_json(made)
     return {"start": {key: record[key] for key in ("command", "seed", "env_steps", "wall_s")}}
 

@@ -27,6 +27,7 @@ from metarl.envs import MetaSB3VecEnv
 from metarl.export import export_policy
 from metarl.policies.sb3 import gaussian_mlp_from_sb3
 from metarl.policies.sb3_zip import gaussian_mlp_from_zip, read_vec_normalize
+from metarl.results import result_record
 from metarl.runs import open_run
 from metarl.start import load_start
 
@@ -292,3 +293,19 @@ def test_another_environment_and_a_changed_start(
     assert "is not the policy that this run was started with" in fails(
         capsys, "train", "--resume", again, "--iterations", "2"
     )
+
+
+def test_a_record_names_the_baseline_that_a_run_started_from_and_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = ("--steps", 20, "--ppo.envs", 4, "--ppo.epochs", 1, "--ppo.minibatches", 2, "--env.horizon", 5, "--quiet")
+    start = tmp_path / "start"
+    baseline = ("baseline", "pretrained", "point-nav", *tiny, "--ppo.hidden-sizes", 8, "--out", start)
+    assert call(capsys, *baseline)[0] == 0
+    options = ("--policy.normalise-obs", "--policy.hidden-sizes", "8", "--policy.activation", "tanh")
+    run = train_small(tmp_path / "run", "--iterations", "1", "--init", start, *options)
+    assert call(capsys, "evaluate", run, "--tasks", 2, "--steps", 1)[0] == 0
+    assert result_record(run)["start"]["seed"] == 0
+    assert call(capsys, *baseline, "--seed", 1, "--replace")[0] == 0
+    with pytest.raises(ValueError, match="put that one back"):
+        result_record(run)
