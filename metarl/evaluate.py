@@ -126,7 +126,8 @@ def contenders(
     A random initialisation is one of the same layers, without a context.
 
     baseline_algo: the inner loop of the others; None: all are adapted alike, with the same step size. A step size of
-    each parameter is the meta-trained network's own; the pretrained policy takes their mean.
+    each parameter is the meta-trained network's own; the pretrained policy takes their mean. With one, the pretrained
+    policy is there twice, to be adapted as the meta-trained one is as well: whichever serves it better.
     """
     others, step_size = algo, meta.step_size
     if baseline_algo is not None:
@@ -139,9 +140,15 @@ def contenders(
         Contender("random initialisation", family, others, plain, MetaParams(random, step_size), n_steps),
     ]
     if baselines is not None:
-        mean = step_size.mean()
-        for name, saved, steps in (("pretrained", baselines.pretrained, n_steps), ("oracle", baselines.oracle, 0)):
-            out.append(Contender(name, saved.env.make(), others, saved.network, MetaParams(saved.theta, mean), steps))
+        pretrained, oracle = baselines.pretrained, baselines.oracle
+        ways = [(others, step_size.mean())]
+        if baseline_algo is not None:
+            ways.append((algo, meta.step_size.mean()))
+        for inner, size in ways:
+            start = MetaParams(pretrained.theta, size)
+            out.append(Contender("pretrained", pretrained.env.make(), inner, pretrained.network, start, n_steps))
+        told = MetaParams(oracle.theta, step_size.mean())
+        out.append(Contender("oracle", oracle.env.make(), others, oracle.network, told, 0))
     return out
 
 
@@ -193,7 +200,11 @@ def evaluate(
             on_step=None if on_step is None else lambda step, name=name: on_step(name, step),  # type: ignore[misc]
         )
         summary = summarise(path.returns)
+        first = min(1, n_steps)
+        if name in result and summary.mean[first] <= result[name]["mean"][first]:
+            continue  # of a policy that is there twice the better after one step
         result[name] = {
+            "inner_lr": float(contender.meta.step_size.mean()),
             "mean": summary.mean,
             "ci95": summary.ci95,
             "returns": path.returns.tolist(),

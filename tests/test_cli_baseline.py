@@ -22,13 +22,14 @@ from metarl.cli import main
 from metarl.commands.loading import load_run
 from metarl.config import EnvConfig
 from metarl.envs import MetaSB3VecEnv
-from metarl.evaluate import adaptation_score, contenders
+from metarl.evaluate import adaptation_score, contenders, evaluate
 from metarl.policies.sb3 import gaussian_mlp_from_sb3
 from metarl.ppo_training import CurvePoint, make_ppo, restore, resumable, train_baseline
 from metarl.presets import preset
 from metarl.results import result_record
 from metarl.run_tables import results_table
 from metarl.runs import read_json, write_atomic
+from metarl.workers import Workers
 
 TINY = (
     *("--ppo.envs", "4", "--ppo.epochs", "2", "--ppo.minibatches", "3", "--env.horizon", "5"),
@@ -177,7 +178,11 @@ def test_beside_a_context_baselines_are_adapted_as_the_default_preset_adapts(poi
     policy = replace(plain, context_dim=2, context_scale=27.0, guess_std=1.0)
     meta = MetaParams(policy.init(torch.Generator().manual_seed(0)), torch.tensor(0.005))
     own, usual = MAMLTRPO(inner_lr=0.005, later_lr_ratio=0.1), preset("point-nav").algo
-    found = {c.name: c for c in contenders(own, run.family, policy, meta, 3, 0, baselines, usual)}
+    listed = contenders(own, run.family, policy, meta, 3, 0, baselines, usual)
+    # The pretrained policy is also adapted as the run is, in case this suits it better.
+    twice = [c for c in listed if c.name == "pretrained"]
+    assert [(c.algo, float(c.meta.step_size)) for c in twice] == [(usual, 0.5), (own, pytest.approx(0.005))]
+    found = {c.name: c for c in reversed(listed)}
     assert (found["meta-trained"].algo, found["meta-trained"].policy) == (own, policy)
     alike = {c.name: c for c in contenders(usual, run.family, plain, run.state.meta, 3, 0, None)}
     for name in ("random initialisation", "pretrained"):
@@ -186,6 +191,31 @@ def test_beside_a_context_baselines_are_adapted_as_the_default_preset_adapts(poi
     # The same start as that of a run without a context.
     assert found["random initialisation"].policy == plain
     assert torch.equal(found["random initialisation"].meta.theta, alike["random initialisation"].meta.theta)
+
+
+def test_a_pretrained_policy_is_adapted_in_the_way_that_suits_it(points: Path) -> None:
+    run = load_run(points / "run")
+    baselines = load_baselines(run.config.env, points)
+    small, large = MAMLTRPO(inner_lr=0.001), MAMLTRPO(inner_lr=100.0)  # one that hardly moves and one that breaks
+    returns = []
+    for own, usual in ((small, large), (large, small)):
+        meta = MetaParams(run.state.meta.theta, torch.tensor(own.inner_lr))
+        workers = Workers(1)
+        result = evaluate(
+            *(own, run.family, run.policy, meta),
+            n_tasks=4,
+            n_steps=1,
+            trajectories=4,
+            seed=0,
+            workers=workers,
+            baselines=baselines,
+            baseline_algo=usual,
+        )
+        workers.close()
+        returns.append(result["pretrained"]["mean"])
+        assert result["pretrained"]["inner_lr"] in (pytest.approx(0.001), pytest.approx(100.0))
+        assert result["random initialisation"]["inner_lr"] == pytest.approx(usual.inner_lr)
+    assert returns[0] == returns[1], "whichever is the run's"
 
 
 def test_the_table_has_the_baselines(points: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
