@@ -169,10 +169,15 @@ def make_ppo(config: BaselineConfig, n_threads: int = 0) -> tuple[PPO, VecNormal
                 "activation_fn": torch.nn.Tanh,
                 "log_std_init": math.log(ppo.init_std),
             },
-            seed=int(seed_for(config.seed, Purpose.INIT).generate_state(1)[0] >> 1),
+            seed=_sb3_seed(config.seed),
             device="cpu",
         )
     return model, scaled
+
+
+def _sb3_seed(seed: int, *index: int) -> int:
+    """A seed in the range that SB3 takes."""
+    return int(seed_for(seed, Purpose.INIT, *index).generate_state(1)[0] >> 1)
 
 
 def resumable(config: BaselineConfig, out: Path) -> dict[str, Any]:
@@ -215,7 +220,7 @@ def restore(model: PPO, env: VecNormalize, out: Path, record: dict[str, Any]) ->
     env.obs_rms, env.ret_rms = saved.obs_rms, saved.ret_rms
     model.num_timesteps = record["env_steps"]
     # Not the tasks and noise of the start once more.
-    model.set_random_seed(int(seed_for(record["seed"], Purpose.INIT, record["env_steps"]).generate_state(1)[0] >> 1))
+    model.set_random_seed(_sb3_seed(record["seed"], record["env_steps"]))
 
 
 def minibatch_size(config: BaselineConfig) -> int:

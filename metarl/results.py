@@ -31,7 +31,7 @@ from .presets import PRESETS, preset
 from .run_tables import PAPER_MAML, results_table, summary_table
 from .runs import open_run, read_json, versions, write_atomic
 from .seeding import Purpose, generator_for, seed_for
-from .start import start_digest
+from .start import start_changed
 from .supervised import result_tables
 from .supervised.records import is_supervised, record_file, supervised_record
 from .train import init_meta_params
@@ -111,7 +111,7 @@ def _start(config: TrainConfig) -> dict[str, Any]:
     made = Path(config.init) / BASELINE_RECORD
     if not config.init or not made.is_file():
         return {}
-    if config.init_sha256 and start_digest(config) != config.init_sha256:
+    if start_changed(config):
         raise ValueError(f"{config.init} is not the policy that the run started from; put that one back to record it")
     record = read_json(made)
     return {"start": {key: record[key] for key in ("command", "seed", "env_steps", "wall_s")}}
@@ -281,7 +281,7 @@ def readme_text(text: str, blocks: dict[str, str], where: str = "README.md", mak
 
 def readme_blocks(folder: Path = RESULTS) -> dict[str, str]:
     """The README's generated blocks from the records in a folder."""
-    records = [read_json(path) for path in sorted(folder.glob("*-seed*.json"))]
+    records = run_records(folder)
     of_paper = [r for r in supervised_records(folder) if r["learner"] in ("maml", *FINN_2017_BASELINES)]
     return {
         "summary": summary_table(records),
@@ -294,7 +294,7 @@ def readme_blocks(folder: Path = RESULTS) -> dict[str, str]:
 
 def results_blocks(folder: Path = RESULTS) -> dict[str, str]:
     """The generated block of docs/results.md from the records in a folder."""
-    return {"results": results_table([read_json(path) for path in sorted(folder.glob("*-seed*.json"))])}
+    return {"results": results_table(run_records(folder))}
 
 
 def fewshot_blocks(folder: Path = RESULTS) -> dict[str, str]:
@@ -314,7 +314,7 @@ def fewshot_blocks(folder: Path = RESULTS) -> dict[str, str]:
 
 def learning_blocks(folder: Path = RESULTS) -> dict[str, str]:
     """The generated blocks of docs/learning.md from the records in a folder."""
-    records = [read_json(path) for path in sorted(folder.glob("*-seed*.json"))]
+    records = run_records(folder)
     return {
         "learning": learning_table(records, PAPER_MAML),
         "guided starts": guided_starts_table(read_json(folder / "guided-starts.json")),
@@ -328,6 +328,11 @@ PAGES = {
     Path("docs/learning.md"): learning_blocks,
 }
 """What has generated blocks."""
+
+
+def run_records(folder: Path) -> list[dict[str, Any]]:
+    """All records of meta-trained policies."""
+    return [read_json(path) for path in sorted(folder.glob("*-seed*.json"))]
 
 
 def supervised_records(folder: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -52,9 +52,7 @@ def results_table(records: Sequence[dict[str, Any]]) -> str:
     )
     # Several seeds may have the same baselines, which are made once.
     commands = dict.fromkeys(command for r in records for command in _commands(r))
-    # The empty lines make Markdown of what is folded away.
-    lines += ["", "<details markdown><summary>Commands</summary>", "", "```sh", *commands, "```", "", "</details>"]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_folded("Commands", commands)])
 
 
 def _whole(record: dict[str, Any], key: str) -> float:
@@ -69,6 +67,11 @@ def _commands(record: dict[str, Any]) -> list[str]:
     baselines = dict.fromkeys(baseline["command"] for baseline in made)  # the oracle is often the start too
     lines = [*baselines, record["command"], record["evaluate_command"]]
     return [command for line in lines for command in line.split(" && ")]
+
+
+def _folded(title: str, commands: Iterable[str]) -> list[str]:
+    """Lines of commands that a click unfolds; the empty ones make Markdown of what is folded away."""
+    return ["", f"<details markdown><summary>{title}</summary>", "", "```sh", *commands, "```", "", "</details>"]
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -125,10 +128,7 @@ def summary_table(records: Sequence[dict[str, Any]]) -> str:
         "adapted; score: 0 is an untrained policy, 1 an oracle that is told the goal (of the first seed, where there "
         "are several). steps: environment steps of training, with those of the oracle that a guided run starts from."
     )
-    # The empty lines make Markdown of what is folded away.
-    lines += ["", "<details markdown><summary>Commands, of the first seed</summary>", ""]
-    lines += ["```sh", *commands, "```", "", "</details>"]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_folded("Commands, of the first seed", commands)])
 
 
 def _over_seeds(records: Sequence[dict[str, Any]], step: int) -> str:

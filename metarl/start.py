@@ -35,7 +35,7 @@ def with_start(config: TrainConfig) -> TrainConfig:
             raise ValueError("init_min_std goes with init, which is not given; without it, set policy.init_std")
         return config
     load_start(config, config.env.make())
-    return dataclasses.replace(config, init_sha256=start_digest(config))
+    return dataclasses.replace(config, init_sha256=_digest(config))
 
 
 def load_start(config: TrainConfig, family: TaskFamily) -> tuple[GaussianMLP, Float[Tensor, " P"]]:
@@ -44,7 +44,7 @@ def load_start(config: TrainConfig, family: TaskFamily) -> tuple[GaussianMLP, Fl
     Raises as `with_start`, and ValueError if the files are not those of the recorded checksum.
     """
     path = Path(config.init)
-    if config.init_sha256 and start_digest(config) != config.init_sha256:
+    if start_changed(config):
         raise ValueError(f"{path} is not the policy that this run was started with; put it back, or start a new run")
     if path.is_dir():
         if config.init_scaling:
@@ -110,8 +110,13 @@ def _check_fits(network: GaussianMLP, wanted: PolicyConfig, family: TaskFamily, 
         raise ValueError(f"{path} is a policy of other settings than this run's; give also {' '.join(options)}")
 
 
-def start_digest(config: TrainConfig) -> str:
-    """Checksum of what a run starts from. OSError if it cannot be read."""
+def start_changed(config: TrainConfig) -> bool:
+    """Whether the files that a run starts from are no longer those of its checksum. OSError if they cannot be read."""
+    return bool(config.init_sha256) and _digest(config) != config.init_sha256
+
+
+def _digest(config: TrainConfig) -> str:
+    """Checksum of what is read."""
     path = Path(config.init)
     total = hashlib.sha256()
     try:
