@@ -1,14 +1,14 @@
 """How well an oracle serves as the start of `--preset guided`: returns after gradient steps from it, by its settings.
 
-python benchmarks/guided_starts.py ENV PROTOCOL [SETTING...]   SETTING: SCALE,INNER_LR[,STD[,GUESS[,LAMBDA]]]
+python benchmarks/guided_starts.py ENV PROTOCOL [SETTING...]   SETTING: SCALE,INNER_LR[,STD[,GUESS[,LAMBDA[,WEIGHT]]]]
 python benchmarks/guided_starts.py goals ENV PROTOCOL SETTING... the goals that adaptation takes tasks for: a figure
 
 The first adds a row for each setting to results/guided-starts.json. The oracle is runs/baselines/ENV-PROTOCOL-oracle,
 as `metarl baseline oracle` makes it; SCALE is the context's; the standard deviation of its actions is raised to STD;
-GUESS is that of the guesses before adaptation; LAMBDA that of the advantages; all else is the preset's, or where GUESS
-is 0 that of a preset without guesses. 8 tasks of the training distribution, 40 trajectories each, 3 gradient steps, no
-meta-training. The second takes 40 tasks and 20 trajectories, of a family whose goal is one number, and writes
-results/guided-goals.json and docs/learning-goals.png.
+GUESS is that of the guesses before adaptation; LAMBDA that of the advantages; WEIGHT is that of the guesses'
+likelihood; all else is the preset's, or where GUESS is 0 that of a preset without guesses. 8 tasks of the training
+distribution, 40 trajectories each, 3 gradient steps, no meta-training. The second takes 40 tasks and 20 trajectories,
+of a family whose goal is one number, and writes results/guided-goals.json and docs/learning-goals.png.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class Adapted:
 def with_setting(config: TrainConfig, setting: str) -> TrainConfig:
     """The preset with one setting."""
     values = [float(value) for value in setting.split(",")]
-    scale, inner_lr, std, guess_std, gae_lambda = values + [0.0] * (5 - len(values))
+    scale, inner_lr, std, guess_std, gae_lambda, guess_weight = values + [0.0] * (6 - len(values))
     where = (config.env.name, config.env.protocol)
     usual = GUIDED_START.get(where, GuidedStart()) if guess_std else GuidedStart()
-    start = dataclasses.replace(usual, context_scale=scale, min_std=std, guess_std=guess_std)
+    start = dataclasses.replace(usual, context_scale=scale, min_std=std, guess_std=guess_std, guess_weight=guess_weight)
     if gae_lambda:
         start = dataclasses.replace(start, gae_lambda=gae_lambda)
     config = guided(*where, start)
@@ -105,6 +105,7 @@ def row(config: TrainConfig, setting: str) -> dict[str, Any]:
         "std": math.exp(float(entries[network.log_std_name(network.guess_dim > 0)].mean())),
         "std_replaced": bool(config.init_min_std),
         "guess_std": config.policy.guess_std,
+        "guess_weight": config.algo.guess_weight,
         "later_lr_ratio": config.algo.later_lr_ratio,
         "baseline": config.algo.baseline,
         "gae_lambda": config.algo.gae_lambda,

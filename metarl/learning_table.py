@@ -83,18 +83,20 @@ def learning_table(records: Sequence[dict[str, Any]], paper_returns: Mapping[str
 
 def guided_starts_table(record: Mapping[str, Any]) -> str:
     """Markdown: returns after gradient steps from an oracle whose goal is a context, a row for each setting of it."""
-    columns = ["environment", "protocol", "oracle's steps", "std of its actions", "guesses", "context scale"]
+    columns = ["environment", "protocol", "oracle's steps", "std of its actions", "guesses", "weight", "context scale"]
     columns += ["inner step size", "lambda", "before", "1 step", "2 steps", "3 steps"]
     lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     rows = record["rows"]
 
     def order(r: dict[str, Any]) -> tuple[Any, ...]:
-        return (r["env"], r["protocol"], r.get("guess_std", 0.0), r["std"], r["inner_lr"], r["context_scale"])
+        guesses = r.get("guess_weight", 0.0), r.get("guess_std", 0.0)
+        return (r["env"], r["protocol"], *guesses, r["std"], r["inner_lr"], r["context_scale"])
 
     for r in sorted(rows, key=order):
         std = f"{r['std']:.2f}" + (" (raised)" if r["std_replaced"] else "")
         row = [r["env"], r["protocol"], f"{r['oracle']['env_steps'] / 1e6:.1f} M", std]
-        row += [f"{r['guess_std']:g}" if r.get("guess_std") else "", f"{r['context_scale']:g}", f"{r['inner_lr']:g}"]
+        row += [f"{r[name]:g}" if r.get(name) else "" for name in ("guess_std", "guess_weight")]
+        row += [f"{r['context_scale']:g}", f"{r['inner_lr']:g}"]
         row.append(f"{r['gae_lambda']:g}" if "gae_lambda" in r else "")
         row += [f"{m:.1f} ± {c:.1f}" for m, c in zip(r["mean"], r["ci95"], strict=True)]
         lines.append(f"| {' | '.join(row)} |")
@@ -103,7 +105,7 @@ def guided_starts_table(record: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"No meta-training: {said}, mean ± 95 % interval over tasks. guesses: their standard deviation; "
-        "with guesses, std is that of the actions before adaptation. lambda: of the advantages; empty: that of the "
-        "default preset. `python benchmarks/guided_starts.py`",
+        "with guesses, std is that of the actions before adaptation. weight: of the guesses' likelihood. "
+        "lambda: of the advantages; empty: that of the default preset. `python benchmarks/guided_starts.py`",
     ]
     return "\n".join(lines)

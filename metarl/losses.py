@@ -52,6 +52,8 @@ class TaskBatch:
     """The step's share of the mean; sums to 1."""
     mean_return: Float[Tensor, ""]
     """Undiscounted return, averaged over the trajectories."""
+    guess_slope: Float[Tensor, " context"] | None = None
+    """Mean over episodes of an episode's advantage times its guess, weighted: see `GaussianMLP.guess_likelihood`."""
 
     def subset(self, rows: Tensor) -> TaskBatch:
         """Some rows (integer ids), with the shares scaled so that they sum to 1 again."""
@@ -65,6 +67,7 @@ class TaskBatch:
             self.log_std_old,
             self.row_weight[rows] * scale,
             self.mean_return,
+            self.guess_slope,
         )
 
 
@@ -76,8 +79,13 @@ def task_batches(
     dtype: torch.dtype = torch.float32,
     advantages: AdvantageScale = "standardised",
     baseline: ValueBaseline = "ridge",
+    guess_weight: float = 0.0,
 ) -> list[TaskBatch]:
-    """Per task: value baseline, generalised advantages, standardised or centred; the valid steps as a flat batch."""
+    """Per task: value baseline, generalised advantages, standardised or centred; the valid steps as a flat batch.
+
+    guess_weight: of the guesses' own likelihood, where episodes have guesses. An episode's advantage for it is its
+    undiscounted return among those of the task, scaled as the others are.
+    """
     scale = standardised if advantages == "standardised" else centred
     values = BASELINES[baseline]
     reward = rollout.reward.to(dtype)
@@ -90,6 +98,11 @@ def task_batches(
 
     value = torch.stack(workers.map(fit, range(len(reward))))
     advantage = generalised_advantages(reward, value, rollout.valid, discount, gae_lambda)
+
+    def guess_slope(i: int) -> Tensor:
+        episode = rollout.episode_return[i].to(dtype)[:, None]
+        better = scale(episode, torch.ones_like(episode, dtype=torch.bool))
+        return guess_weight * (better * rollout.obs[i, :, 0, -rollout.n_guess :].to(dtype)).mean(0)
 
     def batch(i: int) -> TaskBatch:
         valid = rollout.valid[i]
@@ -109,6 +122,7 @@ def task_batches(
             log_std_old=log_std,
             row_weight=torch.full((n,), 1.0 / n, dtype=dtype, device=action.device),
             mean_return=rollout.episode_return[i].mean().to(dtype),
+            guess_slope=guess_slope(i) if guess_weight and rollout.n_guess else None,
         )
 
     return workers.map(batch, range(len(reward)))
@@ -168,7 +182,15 @@ def linearise_with(policy: GaussianPolicy) -> Linearise:
     """How to differentiate a policy's loss: in closed form for the Gaussian MLP, by autograd for any other."""
     if isinstance(policy, GaussianMLP):
         return lambda params, batch, kind, clip=math.inf: ClosedForm(
-            policy, params, batch.obs, batch.action, batch.weight, batch.log_prob_old, kind, clip
+            policy,
+            params,
+            batch.obs,
+            batch.action,
+            batch.weight,
+            batch.log_prob_old,
+            kind,
+            clip,
+            batch.guess_slope,
         )
     return lambda params, batch, kind, clip=math.inf: AutogradSurrogate(policy, params, batch, kind, clip)
 
@@ -179,10 +201,13 @@ def surrogate_loss(
     """The loss of `ClosedFormSurrogate` as a differentiable function of the parameters."""
     mean, log_std = policy.distribution(params[None], batch.obs[None])
     log_prob = gaussian_log_prob(batch.action, mean[0], log_std[0])
+    loss = torch.zeros_like(batch.mean_return)
+    if batch.guess_slope is not None and isinstance(policy, GaussianMLP):
+        loss = -policy.guess_likelihood(params, batch.guess_slope)
     if kind == "ratio":
         ratio = (log_prob - batch.log_prob_old).exp()
-        return -torch.minimum(batch.weight * ratio, batch.weight * ratio.clamp(1 - clip, 1 + clip)).sum()
-    return -(batch.weight * log_prob).sum()
+        return loss - torch.minimum(batch.weight * ratio, batch.weight * ratio.clamp(1 - clip, 1 + clip)).sum()
+    return loss - (batch.weight * log_prob).sum()
 
 
 class AutogradSurrogate:

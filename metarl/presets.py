@@ -40,6 +40,8 @@ class GuidedStart:
     """Least standard deviation of the start's actions; with guesses, of episodes before adaptation."""
     guess_std: float = 0.0
     """Of the guesses before adaptation, where goals differ in degree: see `GaussianMLP`."""
+    guess_weight: float = 0.0
+    """Of the guesses' likelihood in the first gradient step: which guesses did well says where the goal is."""
     later_lr_ratio: float = 0.5
     baseline: ValueBaseline = "ridge"
     """by-episode with guesses: each episode is of another behaviour."""
@@ -58,14 +60,14 @@ GUIDED_POINT = GuidedStart(7.0, min_std=0.15, guess_std=1.0, later_lr_ratio=0.03
 GUIDED_START: dict[tuple[str, ProtocolName], GuidedStart] = {
     ("half-cheetah-vel", "finn2017"): GuidedStart(12.0, min_std=0.2),
     ("half-cheetah-vel", "modern"): GuidedStart(
-        12.0, min_std=0.12, guess_std=1.0, later_lr_ratio=0.05, baseline="by-episode"
+        10.0, min_std=0.12, guess_std=1.0, guess_weight=1.0, later_lr_ratio=0.05, baseline="by-episode"
     ),
     ("half-cheetah-dir", "finn2017"): GuidedStart(23.0, min_std=0.35, guess_std=ALMOST_NONE, later_lr_ratio=0.1),
     ("half-cheetah-dir", "modern"): GuidedStart(15.0, min_std=0.25, guess_std=ALMOST_NONE, later_lr_ratio=0.1),
     ("ant-dir", "finn2017"): GuidedStart(27.0, min_std=0.25, later_lr_ratio=0.1, gae_lambda=0.7, trajectories=40),
     ("ant-dir", "modern"): GuidedStart(20.0),
     ("ant-dir-2d", "modern"): GuidedStart(36.0),
-    ("ant-vel", "modern"): GuidedStart(15.0, guess_std=0.7, later_lr_ratio=0.25, gae_lambda=0.4),
+    ("ant-vel", "modern"): GuidedStart(10.0, guess_std=1.2, guess_weight=2.0, later_lr_ratio=0.25, gae_lambda=0.4),
     ("ant-goal", "modern"): GuidedStart(45.0, guess_std=0.5, later_lr_ratio=0.25, gae_lambda=0.4),
     ("point-nav", "finn2017"): GUIDED_POINT,
     ("point-nav", "modern"): GUIDED_POINT,
@@ -178,6 +180,7 @@ def guided(env_name: str, protocol: ProtocolName, start: GuidedStart) -> TrainCo
         inner_lr=GUIDED_INNER_LR,
         later_lr_ratio=start.later_lr_ratio,
         baseline=start.baseline,
+        guess_weight=start.guess_weight,
         gae_lambda=config.algo.gae_lambda if start.gae_lambda is None else start.gae_lambda,
         max_kl=start.max_kl,
     )

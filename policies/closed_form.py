@@ -165,7 +165,10 @@ class ClosedFormSurrogate(ClosedFormMLP):
     ratio with a clip c: L = -sum_t min(w_t r_t, w_t clip(r_t, 1 - c, 1 + c)) (Schulman et al. 2017, equation 7), whose
     derivatives are those of ratio over the rows that are not clipped.
 
+    Of episodes with guesses, less the mean of advantage times log-likelihood of the guess (`guess_likelihood`).
+
     action: (n, act). weight: (n,) advantage times the row's share of the mean. log_prob_old: (n,), for ratio.
+    guess_slope: (context,), see `TaskBatch`; None without that term.
     """
 
     def __init__(
@@ -178,8 +181,10 @@ class ClosedFormSurrogate(ClosedFormMLP):
         log_prob_old: Float[Tensor, " n"],
         kind: Surrogate,
         clip: float = math.inf,
+        guess_slope: Float[Tensor, " context"] | None = None,
     ) -> None:
         super().__init__(policy, params, obs)
+        self.guess_slope = guess_slope
         self.kind = kind
         log_prob = gaussian_log_prob(action, self.mean, self.log_std)
         if kind == "ratio":
@@ -192,6 +197,8 @@ class ClosedFormSurrogate(ClosedFormMLP):
         else:
             self.q = -weight
             self.loss = (self.q * log_prob).sum()
+        if guess_slope is not None:
+            self.loss = self.loss - policy.guess_likelihood(params, guess_slope)
         difference = action - self.mean
         self.inv_var = (-2 * self.log_std).exp()
         self.e = difference * self.inv_var
@@ -204,6 +211,8 @@ class ClosedFormSurrogate(ClosedFormMLP):
         self.kept = keep
         if keep:
             self.bias_gradient = gradient[self.policy.layout.slices["bias_0"]]
+        if self.guess_slope is not None:
+            gradient[self.policy.layout.slices["context"]] -= self.policy.guess_pull(self.guess_slope)
         if self.policy.activation == "tanh":
             # The loss's derivative in h times phi''(z) = -2 h phi'; a relu has none.
             self.bend = [b.mul_(h).mul_(d).mul_(-2) for b, h, d in zip(back, self.h[1:], self.dphi, strict=keep)]

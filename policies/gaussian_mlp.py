@@ -41,7 +41,7 @@ class GaussianMLP:
     with a standard deviation of its own, exp(guess_log_std). Steps of such episodes are told by their observations,
     behind which the guess stands. From episodes at many places the policy gradient of the context says how far the goal
     is; from one place alone, on which side. Noise that is constant over an episode is that of Gupta et al. 2018 (MAESN,
-    https://arxiv.org/abs/1802.07245), here without a likelihood of its own.
+    https://arxiv.org/abs/1802.07245); its likelihood too can enter the inner loss (`guess_likelihood`).
     """
 
     obs_dim: int
@@ -139,6 +139,21 @@ class GaussianMLP:
         order = rng.permuted(np.tile(np.arange(n), (self.context_dim, 1)), axis=1).T
         place = (order + rng.random(order.shape)) / n
         return (self.guess_std * math.sqrt(3) * (2 * place - 1)).astype(np.float32)
+
+    def guess_likelihood(self, params: Float[Tensor, " P"], slope: Float[Tensor, " context"]) -> Float[Tensor, ""]:
+        """Mean over episodes of advantage times log-likelihood of the guess, up to a constant in params.
+
+        slope: mean of advantage times guess, m. With z = k c + guess as a draw from N(k c, guess_std^2), and advantages
+        of mean 0, the mean of A log p(z) has in c the gradient k m / guess_std^2 wherever c is, and no curvature; it is
+        that times c. Source: the latent's gradient in Gupta et al. 2018 (MAESN), whose latent is normal. Here guesses
+        are uniform, which spreads them best; of a uniform distribution itself the gradient would be nothing.
+        """
+        at = self.layout.slices["context"]
+        return params[at] @ self.guess_pull(slope)
+
+    def guess_pull(self, slope: Float[Tensor, " context"]) -> Float[Tensor, " context"]:
+        """The gradient of `guess_likelihood` in the context."""
+        return self.context_scale / self.guess_std**2 * slope
 
     def log_std_name(self, explores: bool) -> str:
         """Name of the parameters that give the standard deviation."""

@@ -36,6 +36,7 @@ def random_batch(policy: GaussianMLP, params: Tensor, n: int, seed: int, drift: 
         log_std_old=log_std[0],
         row_weight=torch.full((n,), 1.0 / n, dtype=torch.float64),
         mean_return=torch.zeros((), dtype=torch.float64),
+        guess_slope=normal(policy.guess_dim) if policy.guess_dim else None,
     )
 
 

@@ -39,6 +39,13 @@ def make_rollout(seed: int = 0, lengths: list[list[int]] = LENGTHS, reward: torc
     )
 
 
+def with_guesses(rollout: Rollout) -> Rollout:
+    """The last observation stays what it is at the first step, as a guess does."""
+    obs = rollout.obs.clone()
+    obs[..., -1] = torch.where(rollout.valid, obs[..., :1, -1], 0.0)
+    return dataclasses.replace(rollout, obs=obs, n_guess=1)
+
+
 @pytest.fixture(params=[torch.float32, torch.float64])
 def dtype(request) -> torch.dtype:
     return request.param
@@ -55,7 +62,8 @@ def test_a_batch_holds_the_valid_steps_in_order(dtype):
             assert torch.equal(batch.action[k], rollout.action[i, env, t].to(dtype))
             assert torch.equal(batch.mean_old[k], rollout.mean[i, env, t].to(dtype))
         assert torch.equal(batch.log_std_old, rollout.log_std[i].to(dtype))
-        assert {getattr(batch, f.name).dtype for f in dataclasses.fields(batch)} == {dtype}
+        values = [getattr(batch, f.name) for f in dataclasses.fields(batch)]
+        assert {value.dtype for value in values if value is not None} == {dtype}
 
 
 def test_shares_sum_to_one_and_weights_are_standardised_advantages_times_the_share(dtype):
@@ -84,14 +92,16 @@ def test_a_reward_offset_that_the_baseline_knows_does_not_matter():
 
 
 def test_what_lies_behind_an_episodes_end_does_not_matter():
-    rollout = make_rollout()
+    rollout = with_guesses(make_rollout())
     garbage = dataclasses.replace(
         rollout,
         obs=torch.where(rollout.valid[..., None], rollout.obs, 5.0),
         action=torch.where(rollout.valid[..., None], rollout.action, 5.0),
         mean=torch.where(rollout.valid[..., None], rollout.mean, -5.0),
     )
-    for one, other in zip(*(task_batches(r, 0.99, 0.9, Workers(1)) for r in (rollout, garbage)), strict=True):
+    for one, other in zip(
+        *(task_batches(r, 0.99, 0.9, Workers(1), guess_weight=1.0) for r in (rollout, garbage)), strict=True
+    ):
         for field in dataclasses.fields(one):
             assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
 
@@ -124,7 +134,9 @@ def test_centred_advantages_keep_the_unit_of_the_reward(dtype):
 
 
 def test_the_number_of_threads_changes_nothing():
-    for one, other in zip(*(task_batches(make_rollout(), 0.99, 0.9, Workers(n)) for n in (1, 3)), strict=True):
+    rollout = with_guesses(make_rollout())
+    batches = (task_batches(rollout, 0.99, 0.9, Workers(n), guess_weight=1.0) for n in (1, 3))
+    for one, other in zip(*batches, strict=True):
         for field in dataclasses.fields(one):
             assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
 
@@ -202,3 +214,39 @@ def test_a_nan_reward_spoils_its_own_task_only():
     assert batches[0].weight.isnan().all()
     assert torch.isfinite(batches[1].weight).all()
     assert torch.isfinite(batches[2].weight).all()
+
+
+def test_the_likelihood_of_guesses_is_that_of_a_normal_draw_around_the_context():
+    """Against autograd through torch's own density, at the context that acted and elsewhere."""
+    policy = GaussianMLP(2, 2, (4,), context_dim=1, context_scale=3.0, guess_std=0.7)
+    rollout = with_guesses(make_rollout())
+    plain, weighted = (
+        task_batches(rollout, 0.99, 1.0, Workers(1), torch.float64, guess_weight=weight) for weight in (0.0, 2.0)
+    )
+    theta = random_params(policy, 3)
+    at = policy.layout.slices["context"]
+    for i, (without, batch) in enumerate(zip(plain, weighted, strict=True)):
+        guess, score = rollout.obs[i, :, 0, -1].double(), rollout.episode_return[i].double()
+        advantage = (score - score.mean()) / score.std(correction=0)
+        drawn = 3.0 * theta[at] + guess  # the context that acted, and the guess
+        for moved in (0.0, 0.4):
+            params = (theta + moved).requires_grad_()
+            density = Normal(3.0 * params[at], torch.tensor(0.7, dtype=torch.float64))
+            loss = -2.0 * (advantage * density.log_prob(drawn)).mean()
+            (expected,) = torch.autograd.grad(loss, params)
+            params = params.detach()
+            difference = linearise_with(policy)(params, batch, "log_prob").gradient()
+            difference -= linearise_with(policy)(params, without, "log_prob").gradient()
+            torch.testing.assert_close(difference, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_guesses_have_no_likelihood_where_nothing_was_guessed():
+    assert task_batches(make_rollout(), 0.99, 1.0, Workers(1), guess_weight=1.0)[0].guess_slope is None
+    assert task_batches(with_guesses(make_rollout()), 0.99, 1.0, Workers(1))[0].guess_slope is None
+
+
+def test_equal_returns_say_nothing_about_guesses():
+    rollout = with_guesses(make_rollout(reward=torch.ones(3, 4, 9), lengths=[[9] * 4] * 3))
+    for batch in task_batches(rollout, 0.99, 1.0, Workers(1), guess_weight=1.0):
+        assert batch.guess_slope is not None
+        assert not batch.guess_slope.any()

@@ -1,15 +1,15 @@
 """Closed-form derivatives of the Gaussian MLP against float64 finite differences and against autograd."""
 
 import itertools
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from synthetic_batches import random_batch, random_params
 from torch import Tensor
 
-from metarl.losses import AutogradSurrogate, TaskBatch, mean_kl
-from metarl.policies import ClosedFormMLP, ClosedFormSurrogate, GaussianMLP, ObsNormaliser
+from metarl.losses import AutogradSurrogate, LinearisedPolicy, TaskBatch, linearise_with, mean_kl
+from metarl.policies import ClosedFormMLP, GaussianMLP, ObsNormaliser, Surrogate
 
 CASES = list(itertools.product(["tanh", "relu"], [(6,), (5, 4, 3)], ["log_prob", "ratio"]))
 NETWORKS = list(itertools.product(["tanh", "relu"], [(6,), (5, 4, 3)]))
@@ -36,8 +36,8 @@ def log_std_slice(policy: GaussianMLP) -> slice:
     return policy.layout.slices[policy.log_std_name(policy.guess_std > 0)]
 
 
-def closed_form(policy: GaussianMLP, params: Tensor, batch: TaskBatch, kind: str) -> ClosedFormSurrogate:
-    return ClosedFormSurrogate(policy, params, batch.obs, batch.action, batch.weight, batch.log_prob_old, kind)
+def closed_form(policy: GaussianMLP, params: Tensor, batch: TaskBatch, kind: Surrogate) -> LinearisedPolicy:
+    return linearise_with(policy)(params, batch, kind)
 
 
 def dense(product, size: int) -> Tensor:
@@ -168,18 +168,15 @@ def test_a_normaliser_scales_what_the_first_layer_sees():
     torch.testing.assert_close(surrogate.hvp(params), by_autograd.hvp(params), rtol=1e-9, atol=1e-11)
 
 
+def in_single_precision(batch: TaskBatch) -> TaskBatch:
+    values = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return TaskBatch(**{name: None if value is None else value.float() for name, value in values.items()})
+
+
 def test_float32_is_close_to_float64():
     policy, params, batch = make("tanh", (64, 64))
     surrogate = closed_form(policy, params, batch, "log_prob")
-    single = ClosedFormSurrogate(
-        policy,
-        params.float(),
-        batch.obs.float(),
-        batch.action.float(),
-        batch.weight.float(),
-        batch.log_prob_old.float(),
-        "log_prob",
-    )
+    single = linearise_with(policy)(params.float(), in_single_precision(batch), "log_prob")
     gradient = surrogate.gradient(keep=True)
     torch.testing.assert_close(single.gradient(keep=True).double(), gradient, rtol=1e-3, atol=1e-4)
     v = random_params(policy, 9)
@@ -195,8 +192,8 @@ def test_derivatives_with_a_clip(activation, hidden):
     cut = torch.where(batch.weight > 0, ratio > 1 + clip, ratio < 1 - clip)
     assert 0 < cut.sum() < len(cut)
 
-    def surrogate(p: Tensor) -> ClosedFormSurrogate:
-        return ClosedFormSurrogate(policy, p, batch.obs, batch.action, batch.weight, batch.log_prob_old, "ratio", clip)
+    def surrogate(p: Tensor) -> LinearisedPolicy:
+        return linearise_with(policy)(p, batch, "ratio", clip)
 
     closed, reference = surrogate(params), AutogradSurrogate(policy, params, batch, "ratio", clip)
     gradient = closed.gradient(keep=True)

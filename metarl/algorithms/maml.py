@@ -66,12 +66,16 @@ class InnerLoop:
     baseline: ValueBaseline = "ridge"
     """Value baseline: ridge is fitted to the episodes that it serves (paper), all of a task or each by itself
     (by-episode), cross-fitted to a task's others."""
+    guess_weight: float = 0.0
+    """Weight, in the inner loss, of the likelihood of the guesses before adaptation; 0: guesses only spread episodes.
+    Only for policies with guess_std."""
 
     def __post_init__(self) -> None:
         check("inner_lr", self.inner_lr, self.inner_lr > 0, "positive")
         check("inner_steps", self.inner_steps, self.inner_steps >= 1, "at least 1")
         check("later_lr_ratio", self.later_lr_ratio, self.later_lr_ratio > 0, "positive")
         check("discount", self.discount, 0 < self.discount <= 1, "in (0, 1]")
+        check("guess_weight", self.guess_weight, self.guess_weight >= 0, "at least 0")
         check("gae_lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "in [0, 1]")
         for name, kind in (("advantages", AdvantageScale), ("baseline", ValueBaseline)):
             value = getattr(self, name)
@@ -122,7 +126,13 @@ def init_meta_params(algo: InnerLoop, theta: Float[Tensor, " P"]) -> MetaParams:
 def batches_of(algo: InnerLoop, rollout: Rollout, workers: Workers) -> list[TaskBatch]:
     """The tasks' trajectories with advantages as an algorithm wants them."""
     return task_batches(
-        rollout, algo.discount, algo.gae_lambda, workers, advantages=algo.advantages, baseline=algo.baseline
+        rollout,
+        algo.discount,
+        algo.gae_lambda,
+        workers,
+        advantages=algo.advantages,
+        baseline=algo.baseline,
+        guess_weight=algo.guess_weight,
     )
 
 
