@@ -64,7 +64,9 @@ GUIDED_START: dict[tuple[str, ProtocolName], GuidedStart] = {
     ),
     ("half-cheetah-dir", "finn2017"): GuidedStart(23.0, min_std=0.35, guess_std=ALMOST_NONE, later_lr_ratio=0.1),
     ("half-cheetah-dir", "modern"): GuidedStart(15.0, min_std=0.25, guess_std=ALMOST_NONE, later_lr_ratio=0.1),
-    ("ant-dir", "finn2017"): GuidedStart(27.0, min_std=0.25, later_lr_ratio=0.1, gae_lambda=0.7, trajectories=40),
+    ("ant-dir", "finn2017"): GuidedStart(
+        10.0, min_std=0.25, guess_std=0.8, guess_weight=1.5, later_lr_ratio=0.1, gae_lambda=0.7, trajectories=40
+    ),
     ("ant-dir", "modern"): GuidedStart(20.0),
     ("ant-dir-2d", "modern"): GuidedStart(36.0),
     ("ant-vel", "modern"): GuidedStart(10.0, guess_std=1.2, guess_weight=2.0, later_lr_ratio=0.25, gae_lambda=0.4),
