@@ -73,6 +73,9 @@ GUIDED_START: dict[tuple[str, ProtocolName], GuidedStart] = {
     ("ant-goal", "modern"): GuidedStart(45.0, guess_std=0.5, later_lr_ratio=0.25, gae_lambda=0.4),
     ("point-nav", "finn2017"): GUIDED_POINT,
     ("point-nav", "modern"): GUIDED_POINT,
+    ("point-nav-sparse", "modern"): GuidedStart(
+        3.0, min_std=0.05, guess_std=1.0, guess_weight=80.0, later_lr_ratio=0.03, baseline="by-episode", max_kl=1.0
+    ),
 }
 """Elsewhere its defaults."""
 # 16 and 40 iterations, of the Ant's directions and the cheetah's velocities, moved the return after a step no further.
