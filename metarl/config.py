@@ -135,6 +135,11 @@ class TrainConfig:
             raise ValueError(f"seed is {self.seed}, but must be at least 0")
         if not 0 <= self.init_min_std < math.inf:
             raise ValueError(f"init_min_std is {self.init_min_std}, but must be at least 0 and finite")
+        if self.algo.guess_weight and not self.policy.guess_std:
+            raise ValueError(
+                f"guess_weight is {self.algo.guess_weight:g}, but the policy makes no guesses; give a "
+                "guess_std above 0 too (--policy.guess-std), or leave guess_weight 0"
+            )
         for table in ("policy", "algo"):
             require_finite(getattr(self, table), table)
         require_countable(self)

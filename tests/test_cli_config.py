@@ -41,6 +41,8 @@ def nested(name: str, value: object) -> dict[str, Any]:
         ("policy.init_std", 0, "0 < min_std <= init_std"),
         ("policy.init_std", math.nan, "0 < min_std <= init_std"),
         ("policy.init_std", math.inf, "init_std is inf, but must be finite"),
+        ("algo.guess_weight", -1.0, "guess_weight is -1.0, but must be at least 0"),
+        ("algo.guess_weight", 1.0, "guess_weight is 1, but the policy makes no guesses; give a guess_std above 0"),
         ("env.protocol", "finn2018", "did you mean finn2017"),
         ("env.horizon", -1, "horizon is -1"),
         ("algo", 3, "algo must be a table of settings"),

@@ -225,13 +225,14 @@ def test_guesses_of_a_start_spread_more_and_its_own_actions_do_not(
     assert call(capsys, "baseline", "oracle", "point-nav", "--steps", "40", "--out", oracle, "--quiet", *ppo)[0] == 0
     guessing = ("--policy.normalise-obs", "--policy.context-dim", "2", "--policy.guess-std", "0.7")
     start = ("--init", oracle, "--init-min-std", "0.5", *guessing, "--iterations", "1")
-    run = train_small(tmp_path / "run", *start, "--algo.baseline", "by-episode")
+    run = train_small(tmp_path / "run", *start, "--algo.baseline", "by-episode", "--algo.guess-weight", "1")
     config = open_run(run)[1]
     network, theta = load_start(config, config.env.make())
     entries = network.layout.unflatten(theta)
     assert entries["log_std"].exp().max() < 0.4
     torch.testing.assert_close(entries["guess_log_std"].exp(), torch.full((2,), 0.5))
     assert load_policy(run).network.guess_std == 0.7
+    assert config.algo.guess_weight == 1.0
     assert call(capsys, "evaluate", run, "--tasks", "2", "--trajectories", "2")[0] == 0
     without = ("--init", run, "--policy.normalise-obs", "--policy.context-dim", "2")
     error = fails(capsys, "train", "point-nav", *SMALL, "--out", tmp_path / "no", *without)
