@@ -63,6 +63,8 @@ def parse(arguments: Sequence[str]) -> None:
             supervised_train.parse(name, rest[1:])
     elif name == "train" and "--resume" in rest:
         parse_args(train_command.ResumeArgs, rest, "")
+    elif name == "baseline" and "--resume" in rest:  # whose settings lie in a folder that is not here
+        parse_args(baseline_command.Args, rest, "")
     elif name in OWN:
         OWN[name](rest)
     else:
