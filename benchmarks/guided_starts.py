@@ -130,6 +130,7 @@ def goals(config: TrainConfig, setting: str) -> dict[str, Any]:
     return {
         "setting": setting,
         "guess_std": config.policy.guess_std,
+        "guess_weight": config.algo.guess_weight,
         "goal": start.tasks.goal[:, 0].tolist(),
         "taken_for": [values[:, 0].tolist() for values in taken],
         "mean": summarise(start.path.returns).mean,
@@ -170,7 +171,8 @@ def goals_figure(record: dict[str, Any], name: str, path: Path) -> None:
             label = f"after {steps} gradient step{'s' if steps > 1 else ''}"
             axes.plot(found["goal"], values, "o", color=colour, markersize=4, label=label)
         axes.set_xlabel(f"{name}: the task's")
-        axes.set_title(f"guesses before adaptation: {'yes' if found['guess_std'] else 'no'}", fontsize=10)
+        title = "without guesses" if not found["guess_std"] else "guesses before adaptation"
+        axes.set_title(title + (", with their likelihood" if found["guess_weight"] else ""), fontsize=10)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel(f"{name}: what the context stands for")
     panels[0].legend(fontsize=8)

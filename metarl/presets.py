@@ -69,6 +69,7 @@ GUIDED_START: dict[tuple[str, ProtocolName], GuidedStart] = {
     ),
     ("ant-dir", "modern"): GuidedStart(20.0),
     ("ant-dir-2d", "modern"): GuidedStart(36.0),
+    ("ant-vel", "finn2017"): GuidedStart(10.0, guess_std=1.0, guess_weight=1.5, later_lr_ratio=0.25, gae_lambda=0.7),
     ("ant-vel", "modern"): GuidedStart(10.0, guess_std=1.2, guess_weight=2.0, later_lr_ratio=0.25, gae_lambda=0.4),
     ("ant-goal", "modern"): GuidedStart(45.0, guess_std=0.5, later_lr_ratio=0.25, gae_lambda=0.4),
     ("point-nav", "finn2017"): GUIDED_POINT,
