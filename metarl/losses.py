@@ -201,13 +201,14 @@ def surrogate_loss(
     """The loss of `ClosedFormSurrogate` as a differentiable function of the parameters."""
     mean, log_std = policy.distribution(params[None], batch.obs[None])
     log_prob = gaussian_log_prob(batch.action, mean[0], log_std[0])
-    loss = torch.zeros_like(batch.mean_return)
-    if batch.guess_slope is not None and isinstance(policy, GaussianMLP):
-        loss = -policy.guess_likelihood(params, batch.guess_slope)
     if kind == "ratio":
         ratio = (log_prob - batch.log_prob_old).exp()
-        return loss - torch.minimum(batch.weight * ratio, batch.weight * ratio.clamp(1 - clip, 1 + clip)).sum()
-    return loss - (batch.weight * log_prob).sum()
+        loss = -torch.minimum(batch.weight * ratio, batch.weight * ratio.clamp(1 - clip, 1 + clip)).sum()
+    else:
+        loss = -(batch.weight * log_prob).sum()
+    if batch.guess_slope is not None and isinstance(policy, GaussianMLP):
+        loss = loss - policy.guess_likelihood(params, batch.guess_slope)
+    return loss
 
 
 class AutogradSurrogate:

@@ -39,7 +39,7 @@ class GuidedStart:
     min_std: float = 0.0
     """Least standard deviation of the start's actions; with guesses, of episodes before adaptation."""
     guess_std: float = 0.0
-    """Of the guesses before adaptation, where goals differ in degree: see `GaussianMLP`."""
+    """Of the guesses before adaptation: see `GaussianMLP`."""
     guess_weight: float = 0.0
     """Of the guesses' likelihood in the first gradient step: which guesses did well says where the goal is."""
     later_lr_ratio: float = 0.5
