@@ -28,6 +28,7 @@ import torch
 from metarl.algorithms.maml import MetaParams
 from metarl.baselines import RECORD as BASELINE_RECORD
 from metarl.config import TrainConfig
+from metarl.drawing import figure_file
 from metarl.envs import Tasks
 from metarl.evaluate import AdaptationPath, adaptation_path, summarise
 from metarl.files import versions
@@ -155,29 +156,24 @@ def goals_record(config: TrainConfig, settings: Sequence[str]) -> dict[str, Any]
 
 def goals_figure(record: dict[str, Any], name: str, path: Path) -> None:
     """The goals that tasks are taken for against their own, a panel a setting; name: of the goal, with its unit."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     settings = record["settings"]
-    drawing = Figure(figsize=(4.5 * len(settings), 4), layout="constrained")
-    FigureCanvasAgg(drawing)
-    panels = drawing.subplots(1, len(settings), squeeze=False, sharey=True)[0]
-    for axes, found in zip(panels, settings, strict=True):
-        ends = [min(found["goal"]), max(found["goal"])]
-        axes.plot(ends, ends, color="#444444", linestyle=":", linewidth=1, label="as it should be")
-        for steps, (values, colour) in enumerate(
-            zip(found["taken_for"], ("#c8691e", "#1f5fbf", "#2e8b57"), strict=True), 1
-        ):
-            label = f"after {steps} gradient step{'s' if steps > 1 else ''}"
-            axes.plot(found["goal"], values, "o", color=colour, markersize=4, label=label)
-        axes.set_xlabel(f"{name}: the task's")
-        title = "without guesses" if not found["guess_std"] else "guesses before adaptation"
-        axes.set_title(title + (", with their likelihood" if found["guess_weight"] else ""), fontsize=10)
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel(f"{name}: what the context stands for")
-    panels[0].legend(fontsize=8)
-    drawing.suptitle(f"{record['env']} ({record['protocol']}), no meta-training", fontsize=10)
-    drawing.savefig(path, dpi=110)
+    with figure_file(path, (4.5 * len(settings), 4)) as drawing:
+        panels = drawing.subplots(1, len(settings), squeeze=False, sharey=True)[0]
+        for axes, found in zip(panels, settings, strict=True):
+            ends = [min(found["goal"]), max(found["goal"])]
+            axes.plot(ends, ends, color="#444444", linestyle=":", linewidth=1, label="as it should be")
+            for steps, (values, colour) in enumerate(
+                zip(found["taken_for"], ("#c8691e", "#1f5fbf", "#2e8b57"), strict=True), 1
+            ):
+                label = f"after {steps} gradient step{'s' if steps > 1 else ''}"
+                axes.plot(found["goal"], values, "o", color=colour, markersize=4, label=label)
+            axes.set_xlabel(f"{name}: the task's")
+            title = "without guesses" if not found["guess_std"] else "guesses before adaptation"
+            axes.set_title(title + (", with their likelihood" if found["guess_weight"] else ""), fontsize=10)
+            axes.grid(alpha=0.3)
+        panels[0].set_ylabel(f"{name}: what the context stands for")
+        panels[0].legend(fontsize=8)
+        drawing.suptitle(f"{record['env']} ({record['protocol']}), no meta-training", fontsize=10)
 
 
 def main(argv: Sequence[str]) -> int:

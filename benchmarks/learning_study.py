@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from metarl.drawing import figure_file
 from metarl.learning_table import WINDOW, steps_to
 from metarl.metrics import read_metrics
 from metarl.results import readme_text
@@ -140,28 +141,23 @@ def _span(values: set[float]) -> str:
 
 def figure(group: str, records: dict[str, dict[str, Any]], path: Path) -> None:
     """Learning curves of one group beside the default preset's three seeds, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    drawing = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(drawing)
-    axes = drawing.add_subplot()
-    for seed, name in enumerate(n for n in records if n.startswith("default")):
-        label = "default preset, each seed" if seed == 0 else None
-        axes.plot(*_curve(records[name]), color="#1f5fbf", linewidth=1.2, label=label)
-    others = [e for e in GROUPS[group] if e.name in records and not e.name.startswith("default")]
-    palette = ("#c8691e", "#2e8b57", "#8b3fa8", "#b02030", "#777777", "#b8a000", "#00909a", "#d070a0")
-    for colour, experiment in zip(palette, others, strict=False):
-        axes.plot(*_curve(records[experiment.name]), color=colour, linewidth=1.2, label=experiment.text)
-    axes.axhline(293.2, color="#444444", linestyle=":", linewidth=1)
-    axes.annotate("Finn et al. 2017, one step", (0, 293.2), fontsize=8, va="bottom")
-    axes.set_xlim(left=0)
-    axes.set_xlabel("environment steps (millions)")
-    axes.set_ylabel("return after one gradient step")
-    axes.set_title(f"half-cheetah-dir, the paper's environment: {group}", fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
-    drawing.savefig(path, dpi=110)
+    with figure_file(path, (7, 4)) as drawing:
+        axes = drawing.add_subplot()
+        for seed, name in enumerate(n for n in records if n.startswith("default")):
+            label = "default preset, each seed" if seed == 0 else None
+            axes.plot(*_curve(records[name]), color="#1f5fbf", linewidth=1.2, label=label)
+        others = [e for e in GROUPS[group] if e.name in records and not e.name.startswith("default")]
+        palette = ("#c8691e", "#2e8b57", "#8b3fa8", "#b02030", "#777777", "#b8a000", "#00909a", "#d070a0")
+        for colour, experiment in zip(palette, others, strict=False):
+            axes.plot(*_curve(records[experiment.name]), color=colour, linewidth=1.2, label=experiment.text)
+        axes.axhline(293.2, color="#444444", linestyle=":", linewidth=1)
+        axes.annotate("Finn et al. 2017, one step", (0, 293.2), fontsize=8, va="bottom")
+        axes.set_xlim(left=0)
+        axes.set_xlabel("environment steps (millions)")
+        axes.set_ylabel("return after one gradient step")
+        axes.set_title(f"half-cheetah-dir, the paper's environment: {group}", fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, loc="lower right")
 
 
 def _curve(record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from metarl.drawing import figure_file
 from metarl.files import read_json, versions, write_atomic
 from metarl.results import readme_text
 
@@ -103,25 +104,19 @@ def trend(samples: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 def figure(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Resident memory against time, a line a run, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    drawing = Figure(figsize=(7, 3.5), layout="constrained")
-    FigureCanvasAgg(drawing)
-    axes = drawing.add_subplot()
-    for record in records:
-        samples, found = record["samples"], trend(record["samples"])
-        label = (
-            f"{record['name']}: {found['slope_mb_per_hour']:+.1f} MB/hour over {samples['iterations'][-1]:,} iterations"
-        )
-        axes.plot(np.array(samples["elapsed_s"]) / 60, samples["resident_mb"], linewidth=1.2, label=label)
-    axes.set_ylim(0, 1.2 * max(max(record["samples"]["resident_mb"]) for record in records))
-    axes.set_xlabel("time since the start (min)")
-    axes.set_ylabel("resident memory (MB)")
-    axes.set_title("memory of the training process", fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
-    drawing.savefig(path, dpi=110)
+    with figure_file(path, (7, 3.5)) as drawing:
+        axes = drawing.add_subplot()
+        for record in records:
+            samples, found = record["samples"], trend(record["samples"])
+            name, slope, n = record["name"], found["slope_mb_per_hour"], samples["iterations"][-1]
+            label = f"{name}: {slope:+.1f} MB/hour over {n:,} iterations"
+            axes.plot(np.array(samples["elapsed_s"]) / 60, samples["resident_mb"], linewidth=1.2, label=label)
+        axes.set_ylim(0, 1.2 * max(max(record["samples"]["resident_mb"]) for record in records))
+        axes.set_xlabel("time since the start (min)")
+        axes.set_ylabel("resident memory (MB)")
+        axes.set_title("memory of the training process", fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, loc="lower right")
 
 
 def text(records: Sequence[Mapping[str, Any]]) -> str:

@@ -60,13 +60,15 @@ def train_baseline(
     command: str = "",
     replace: bool = False,
     resume: bool = False,
+    on_start: Callable[[], None] | None = None,
     on_update: Callable[[CurvePoint], None] | None = None,
 ) -> Path:
     """Train a policy on a new training task each episode and write it to a folder, which is returned.
 
     The folder holds model.safetensors and config.json (`metarl.load_policy` reads them), baseline.json (settings,
     learning curve, versions), and for SB3 sb3_model.zip and vec_normalize.pkl. torch runs on one thread, MuJoCo on
-    n_threads (0: one per core), which does not change the results. SB3 seeds the global generators.
+    n_threads (0: one per core), which does not change the results. SB3 seeds the global generators. on_start is called
+    once nothing is in the way of training, on_update after each update.
 
     What there is is written every SAVE_EVERY updates, and at a KeyboardInterrupt (Ctrl-C, SIGTERM), which is raised
     again. resume continues from there, with new random numbers: not bit for bit what an uninterrupted run gives.
@@ -88,6 +90,8 @@ def train_baseline(
             restore(model, env, out, before)
             curve = [CurvePoint(**point) for point in before["curve"]]
             start, command = start - before["wall_s"], f"{before['command']} && {command}"
+        if on_start is not None:
+            on_start()
 
         def report(point: CurvePoint) -> None:
             curve.append(point)

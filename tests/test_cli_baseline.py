@@ -377,7 +377,8 @@ def test_an_interrupted_baseline_goes_on(tmp_path: Path, capsys: pytest.CaptureF
     assert "--resume goes on" in process.communicate()[1]
     before = read_json(tmp_path / "baseline.json")
     goal = before["env_steps"] + 60
-    error = fails(capsys, "baseline", "oracle", "point-nav", "--out", tmp_path, "--quiet")
+    code, heading, error = call(capsys, "baseline", "oracle", "point-nav", "--out", tmp_path)
+    assert (code, heading) == (2, "")  # nothing was started
     assert "--replace or --resume it" in error
     again = ("baseline", "oracle", "point-nav", "--out", tmp_path, "--resume", "--threads", 1, "--quiet")
     assert call(capsys, *again, "--steps", goal)[0] == 0

@@ -85,6 +85,7 @@ def main(argv: Sequence[str]) -> int:
             command=shlex.join(["metarl", "baseline", *argv]),
             replace=args.replace,
             resume=args.resume,
+            on_start=progress.start,
             on_update=progress.update,
         )
     console.result(str(out) if args.quiet else f"done: {out}")
@@ -117,12 +118,17 @@ class Progress:
 
     def __init__(self, config: BaselineConfig, out: Path, console: Console) -> None:
         self.config = config
+        self.out = out
         self.console = console
-        console.say(
+
+    def start(self) -> None:
+        """Say what is trained."""
+        config = self.config
+        self.console.say(
             f"{config.env.name} ({config.env.protocol}), {config.kind}: {config.steps:,} steps, "
-            f"{config.ppo.envs} episodes an update -> {out}\nreturns are means over new training tasks"
+            f"{config.ppo.envs} episodes an update -> {self.out}\nreturns are means over new training tasks"
         )
-        console.event("start", folder=str(out), config=config_to_dict(config))
+        self.console.event("start", folder=str(self.out), config=config_to_dict(config))
 
     def update(self, point: CurvePoint) -> None:
         """Report an update."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from ..drawing import figure_file
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TRUTH, SUPPORT = "#c8342b", "#6b3fa0"
 STEP_STYLES = (("#9a9a9a", ":"), ("#2e8b57", "--"), ("#1f5fbf", "-"))
@@ -54,7 +54,7 @@ def curves_figure(tasks: Sequence[Curves], title: str, path: Path) -> None:
 
     In the manner of Finn et al. 2017, figure 2.
     """
-    with _figure(path, (3.4 * len(tasks), 3.4)) as figure:
+    with figure_file(path, (3.4 * len(tasks), 3.4)) as figure:
         panels = figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0]
         for axes, task in zip(panels, tasks, strict=True):
             axes.plot(task.x, task.truth, color=TRUTH, linewidth=2, label="true function")
@@ -82,7 +82,7 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
     rows |= result["baselines"]
     from matplotlib.ticker import MaxNLocator
 
-    with _figure(path, (6, 4)) as figure:
+    with figure_file(path, (6, 4)) as figure:
         axes = figure.add_subplot()
         longest = max(len(row["steps"]) for row in rows.values())
         for colour, (name, row) in zip(COLOURS, rows.items(), strict=False):
@@ -123,7 +123,7 @@ def episode_figure(episode: PicturedEpisode, title: str, path: Path) -> None:
     columns = shots + max(asked, LEAST_QUERIES_A_ROW)
     scale = 0.55 if way > 8 else 0.75
     right = float((episode.answer == episode.query_y).mean())
-    with _figure(path, (scale * (columns + 1.2), scale * (1.25 * way + 1.2)), gap=0.14) as figure:
+    with figure_file(path, (scale * (columns + 1.2), scale * (1.25 * way + 1.2)), gap=0.14) as figure:
         panels = figure.subplots(
             way, columns + 1, squeeze=False, width_ratios=[*[1] * shots, 0.3, *[1] * (columns - shots)]
         )
@@ -162,16 +162,3 @@ def _styles(predictions: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def _name(learner: str, statistics: str | None) -> str:
     return f"{learner}, {statistics}" if statistics else learner
-
-
-@contextmanager
-def _figure(path: Path, size: tuple[float, float], gap: float = 0.02) -> Iterator[Figure]:
-    """A figure without a window, written at the end. gap: between rows of panels, as a share of their height."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(hspace=gap))
-    FigureCanvasAgg(figure)
-    yield figure
-    figure.savefig(path, dpi=110)
