@@ -33,14 +33,17 @@ SCARCE = "--outer.schedule cosine --validation-episodes 40 --checkpoint-every 10
 MINUTES: dict[LearnerName, str] = {
     "maml": "--meta-batch 2 --train-query 3 --algo.step-size 1 --outer.lr 0.003 --iterations 36000 "
     "--validate-every 3000",
-    "fo-maml": "--meta-batch 8 --outer.lr 0.002 --iterations 2000 --validate-every 500",
+    "fo-maml": "--meta-batch 2 --train-query 3 --algo.step-size 1 --outer.lr 0.003 --iterations 5000 "
+    "--validate-every 1000",
     "anil": "--meta-batch 8 --outer.lr 0.002 --iterations 2400 --validate-every 600",
-    "meta-sgd": "--meta-batch 8 --outer.lr 0.002 --iterations 1200 --validate-every 300",
-    "maml++": "--meta-batch 4 --outer.lr 0.002 --iterations 600 --validate-every 150",
-    "prototypical": "--train-way 20 --train-query 3 --outer.lr 0.003 --iterations 8000 --validate-every 800",
+    "meta-sgd": "--meta-batch 2 --train-query 3 --algo.step-size 1 --outer.lr 0.003 --iterations 2500 "
+    "--validate-every 500",
+    "maml++": "--meta-batch 2 --train-query 3 --algo.steps 2 --algo.step-size 1 --outer.lr 0.003 --iterations 1500 "
+    "--validate-every 500",
+    "prototypical": "--train-way 60 --train-query 1 --outer.lr 0.003 --iterations 12000 --validate-every 2000",
     "matching": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 8000 --validate-every 800",
-    "siamese": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 1600 --validate-every 400",
-    "relation": "--meta-batch 4 --outer.lr 0.003 --iterations 1000 --validate-every 250",
+    "siamese": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 6000 --validate-every 1000",
+    "relation": "--meta-batch 4 --train-query 3 --outer.lr 0.003 --iterations 4000 --validate-every 1000",
     "lstm": "--meta-batch 16 --iterations 1000 --validate-every 250",
     "mann": "--meta-batch 16 --iterations 800 --validate-every 200",
     "snail": "--meta-batch 16 --iterations 600 --validate-every 150",
@@ -51,11 +54,13 @@ MINUTES: dict[LearnerName, str] = {
 }
 """About three minutes on Omniglot, more where it is known to help; 5 ways where the number of classes counts."""
 MANY: dict[LearnerName, str] = {
-    "maml": "--meta-batch 2 --outer.lr 0.002 --iterations 400 --validate-every 200",
-    "fo-maml": "--meta-batch 2 --outer.lr 0.002 --iterations 800 --validate-every 400",
+    "maml": "--meta-batch 2 --algo.steps 1 --algo.step-size 3 --outer.lr 0.003 --iterations 5000 --validate-every 1000",
+    "fo-maml": "--meta-batch 2 --algo.steps 1 --algo.step-size 1 --outer.lr 0.003 --iterations 2500 "
+    "--validate-every 500",
     "anil": "--meta-batch 2 --outer.lr 0.002 --iterations 1500 --validate-every 500",
-    "meta-sgd": "--meta-batch 2 --outer.lr 0.002 --iterations 400 --validate-every 200",
-    "maml++": "--meta-batch 2 --outer.lr 0.002 --iterations 300 --validate-every 150",
+    "meta-sgd": "--meta-batch 2 --algo.steps 1 --algo.step-size 3 --outer.lr 0.003 --iterations 1500 "
+    "--validate-every 500",
+    "maml++": "--meta-batch 2 --algo.steps 2 --algo.step-size 1 --outer.lr 0.003 --iterations 700 --validate-every 350",
     "lstm": "--meta-batch 4 --iterations 600 --validate-every 300",
     "mann": "--meta-batch 4 --iterations 500 --validate-every 250",
     "snail": "--meta-batch 4 --iterations 400 --validate-every 200",

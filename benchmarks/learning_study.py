@@ -36,7 +36,7 @@ class Experiment:
 
     name: str
     text: str
-    """What differs, for the table."""
+    """What differs, for the table; the same of several seeds of a setting."""
     options: str = ""
     """Of `metarl train half-cheetah-dir --env.protocol finn2017`."""
     iterations: int = ITERATIONS
@@ -46,8 +46,8 @@ class Experiment:
 GROUPS: dict[str, tuple[Experiment, ...]] = {
     "the paper's settings": (
         Experiment("default", "default preset"),
-        Experiment("default-seed1", "default preset, another seed", "--seed 1"),
-        Experiment("default-seed2", "default preset, another seed", "--seed 2"),
+        Experiment("default-seed1", "default preset", "--seed 1"),
+        Experiment("default-seed2", "default preset", "--seed 2"),
         Experiment("paper", "paper preset", "--preset paper", ITERATIONS // 2),
         Experiment(
             "paper-normalised",
@@ -79,11 +79,25 @@ GROUPS: dict[str, tuple[Experiment, ...]] = {
     "outer loop": (
         Experiment("kl-0.01", "trust region 0.01 instead of 0.03", "--algo.max-kl 0.01"),
         Experiment("kl-0.06", "trust region 0.06", "--algo.max-kl 0.06"),
+        Experiment("kl-0.06-seed1", "trust region 0.06", "--algo.max-kl 0.06 --seed 1"),
+        Experiment("kl-0.06-seed2", "trust region 0.06", "--algo.max-kl 0.06 --seed 2"),
         Experiment("maml-ppo", "PPO instead of TRPO", "--algorithm maml-ppo"),
         Experiment("promp", "ProMP", "--algorithm promp"),
         Experiment("40x10", "40 tasks x 10 trajectories", "--meta-batch 40 --trajectories 10"),
         Experiment("10x40", "10 tasks x 40 trajectories", "--meta-batch 10 --trajectories 40"),
         Experiment("10x20", "10 tasks x 20 trajectories, twice the iterations", "--meta-batch 10", 2 * ITERATIONS),
+        Experiment(
+            "10x20-seed1",
+            "10 tasks x 20 trajectories, twice the iterations",
+            "--meta-batch 10 --seed 1",
+            2 * ITERATIONS,
+        ),
+        Experiment(
+            "10x20-seed2",
+            "10 tasks x 20 trajectories, twice the iterations",
+            "--meta-batch 10 --seed 2",
+            2 * ITERATIONS,
+        ),
         Experiment("40x20", "40 tasks x 20 trajectories, half the iterations", "--meta-batch 40", ITERATIONS // 2),
     ),
 }
@@ -115,21 +129,34 @@ def final_score(record: dict[str, Any], key: str = "return_after") -> float:
     return float(np.mean([row[key] for row in record["curve"][-WINDOW:]]))
 
 
+def by_setting(records: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The records of each setting, one a seed, by its text."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in (name for name in EXPERIMENTS if name in records):
+        found.setdefault(EXPERIMENTS[name].text, []).append(records[name])
+    return found
+
+
 def table(records: dict[str, dict[str, Any]], level: float = 293.2) -> str:
     """Markdown, best first; level: the paper's return after one step."""
     lines = [
-        f"| setting | return after one step | env steps to the paper's {level:g} |",
-        "| --- | --- | --- |",
+        f"| setting | seeds | return after one step | env steps to the paper's {level:g} |",
+        "| --- | --- | --- | --- |",
     ]
-    for name in sorted(records, key=lambda name: -final_score(records[name])):
-        found = steps_to(records[name]["curve"], level)
-        reached = "not reached" if found is None else f"{found[0] / 1e6:.1f} M"
-        lines.append(f"| {EXPERIMENTS[name].text} | {final_score(records[name]):.0f} | {reached} |")
+    settings = by_setting(records)
+    scores = {text: [final_score(record) for record in seeds] for text, seeds in settings.items()}
+    for text in sorted(settings, key=lambda text: -float(np.mean(scores[text]))):
+        found = [steps_to(record["curve"], level) for record in settings[text]]
+        reached = ", ".join("not reached" if f is None else f"{f[0] / 1e6:.1f} M" for f in found)
+        score = f"{np.mean(scores[text]):.0f}"
+        if len(found) > 1:
+            score += f" ({', '.join(f'{each:.0f}' for each in scores[text])})"
+        lines.append(f"| {text} | {len(found)} | {score} | {reached} |")
     budget = {round(record["curve"][-1]["env_steps"] / 1e6, 1) for record in records.values()}
     lines.append("")
     lines.append(
-        f"Training tasks, mean of the last {WINDOW} iterations, after {_span(budget)} million environment steps; seed "
-        "0 where no other is named. Commands:"
+        f"Training tasks, mean of the last {WINDOW} iterations, after {_span(budget)} million environment steps; of "
+        "several seeds their mean and each. Commands:"
     )
     lines += ["", "```", *(records[e].get("command", "") for e in EXPERIMENTS if e in records), "```"]
     return "\n".join(lines)
@@ -140,16 +167,19 @@ def _span(values: set[float]) -> str:
 
 
 def figure(group: str, records: dict[str, dict[str, Any]], path: Path) -> None:
-    """Learning curves of one group beside the default preset's three seeds, as a PNG."""
+    """Learning curves of one group beside the default preset's, as a PNG."""
+    colours = iter(("#c8691e", "#2e8b57", "#8b3fa8", "#b02030", "#777777", "#b8a000", "#00909a", "#d070a0"))
+    default = EXPERIMENTS["default"].text
+    members = {e.text for e in GROUPS[group]} | {default}
     with figure_file(path, (7, 4)) as drawing:
         axes = drawing.add_subplot()
-        for seed, name in enumerate(n for n in records if n.startswith("default")):
-            label = "default preset, each seed" if seed == 0 else None
-            axes.plot(*_curve(records[name]), color="#1f5fbf", linewidth=1.2, label=label)
-        others = [e for e in GROUPS[group] if e.name in records and not e.name.startswith("default")]
-        palette = ("#c8691e", "#2e8b57", "#8b3fa8", "#b02030", "#777777", "#b8a000", "#00909a", "#d070a0")
-        for colour, experiment in zip(palette, others, strict=False):
-            axes.plot(*_curve(records[experiment.name]), color=colour, linewidth=1.2, label=experiment.text)
+        for text, seeds in by_setting(records).items():
+            if text not in members:
+                continue
+            colour = "#1f5fbf" if text == default else next(colours)
+            for i, record in enumerate(seeds):
+                label = text + (", each seed" if len(seeds) > 1 else "") if i == 0 else None
+                axes.plot(*_curve(record), color=colour, linewidth=1.2, label=label)
         axes.axhline(293.2, color="#444444", linestyle=":", linewidth=1)
         axes.annotate("Finn et al. 2017, one step", (0, 293.2), fontsize=8, va="bottom")
         axes.set_xlim(left=0)

@@ -96,6 +96,10 @@ def without_context(policy: GaussianPolicy) -> GaussianPolicy:
     return policy
 
 
+GENTLER = 0.2
+"""Factor on the usual step size, for the pretrained policy to have the choice."""
+
+
 @dataclass(frozen=True)
 class Contender:
     """A policy to evaluate."""
@@ -126,8 +130,9 @@ def contenders(
     A random initialisation is one of the same layers, without a context.
 
     baseline_algo: the inner loop of the others; None: all are adapted alike, with the same step size. A step size of
-    each parameter is the meta-trained network's own; the pretrained policy takes their mean. With one, the pretrained
-    policy is there twice, to be adapted as the meta-trained one is as well: whichever serves it better.
+    each parameter is the meta-trained network's own; the pretrained policy takes their mean. That policy is there
+    twice, to take whichever serves it better: also as the meta-trained one is adapted or, if that is how all are, by
+    GENTLER steps, since a trained policy's actions spread little and its gradients are large.
     """
     others, step_size = algo, meta.step_size
     if baseline_algo is not None:
@@ -142,8 +147,7 @@ def contenders(
     if baselines is not None:
         pretrained, oracle = baselines.pretrained, baselines.oracle
         ways = [(others, step_size.mean())]
-        if baseline_algo is not None:
-            ways.append((algo, meta.step_size.mean()))
+        ways.append((algo, meta.step_size.mean() * (GENTLER if baseline_algo is None else 1.0)))
         for inner, size in ways:
             start = MetaParams(pretrained.theta, size)
             out.append(Contender("pretrained", pretrained.env.make(), inner, pretrained.network, start, n_steps))

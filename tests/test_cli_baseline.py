@@ -22,7 +22,7 @@ from metarl.cli import main
 from metarl.commands.loading import load_run
 from metarl.config import EnvConfig
 from metarl.envs import MetaSB3VecEnv
-from metarl.evaluate import adaptation_score, contenders, evaluate
+from metarl.evaluate import GENTLER, adaptation_score, contenders, evaluate
 from metarl.policies.sb3 import gaussian_mlp_from_sb3
 from metarl.ppo_training import CurvePoint, make_ppo, restore, resumable, train_baseline
 from metarl.presets import preset
@@ -163,8 +163,9 @@ def test_all_are_adapted_with_the_same_step_size(points: Path) -> None:
     theta = run.state.meta.theta
     learned = MetaParams(theta, torch.linspace(0.0, 0.2, len(theta)))  # Meta-SGD: one of each parameter
     for meta, expected in ((MetaParams(theta, torch.tensor(0.3)), 0.3), (learned, 0.1)):
-        found = {c.name: c for c in contenders(run.config.algo, run.family, run.policy, meta, 3, 0, baselines)}
-        assert [c.n_steps for c in found.values()] == [3, 3, 3, 0]
+        listed = contenders(run.config.algo, run.family, run.policy, meta, 3, 0, baselines)
+        assert [c.n_steps for c in listed] == [3, 3, 3, 3, 0]
+        found = {c.name: c for c in reversed(listed)}  # the first of the two pretrained ones
         assert torch.equal(found["random initialisation"].meta.step_size, meta.step_size)
         assert float(found["pretrained"].meta.step_size) == pytest.approx(expected)
         assert found["oracle"].family.oracle
@@ -216,6 +217,27 @@ def test_a_pretrained_policy_is_adapted_in_the_way_that_suits_it(points: Path) -
         assert result["pretrained"]["inner_lr"] in (pytest.approx(0.001), pytest.approx(100.0))
         assert result["random initialisation"]["inner_lr"] == pytest.approx(usual.inner_lr)
     assert returns[0] == returns[1], "whichever is the run's"
+
+
+def test_a_pretrained_policy_may_take_smaller_steps(points: Path) -> None:
+    run = load_run(points / "run")
+    baselines = load_baselines(run.config.env, points)
+    found = {}
+    for lr in (100.0, 0.001):  # one that breaks, and one of which a fifth does less
+        algo = MAMLTRPO(inner_lr=lr)
+        both = contenders(algo, run.family, run.policy, run.state.meta, 1, 0, baselines)
+        sizes = [float(c.meta.step_size) for c in both if c.name == "pretrained"]
+        own = float(run.state.meta.step_size)
+        assert sizes == pytest.approx([own, GENTLER * own])
+        meta = MetaParams(run.state.meta.theta, torch.tensor(lr))
+        workers = Workers(1)
+        arguments = (algo, run.family, run.policy, meta)
+        found[lr] = evaluate(
+            *arguments, n_tasks=4, n_steps=1, trajectories=4, seed=0, workers=workers, baselines=baselines
+        )["pretrained"]
+        workers.close()
+        assert found[lr]["inner_lr"] in (pytest.approx(lr), pytest.approx(GENTLER * lr))
+    assert found[100.0]["mean"][0] == found[0.001]["mean"][0]
 
 
 def test_the_table_has_the_baselines(points: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,8 +35,8 @@ class Args:
     """Return on held-out tasks after 0, 1, ... gradient steps, beside a random initialisation adapted as well.
 
     With --baselines also beside a pretrained policy adapted as well, and an oracle that observes the goal. Baselines
-    take the run's step sizes; beside a run with a context, whose steps are of another kind, those of preset default
-    (a pretrained policy whichever serve it better).
+    take the run's step sizes; beside a run with a context, whose steps are of another kind, those of preset default.
+    A pretrained policy takes smaller ones, or the context's, if they serve it better.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
