@@ -138,25 +138,22 @@ def by_setting(records: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, A
 
 
 def table(records: dict[str, dict[str, Any]], level: float = 293.2) -> str:
-    """Markdown, best first; level: the paper's return after one step."""
+    """Markdown, best seed 0 first; level: the paper's return after one step."""
     lines = [
-        f"| setting | seeds | return after one step | env steps to the paper's {level:g} |",
+        f"| setting | return after one step: seed 0 | seeds 1, 2 | env steps to the paper's {level:g} |",
         "| --- | --- | --- | --- |",
     ]
     settings = by_setting(records)
-    scores = {text: [final_score(record) for record in seeds] for text, seeds in settings.items()}
-    for text in sorted(settings, key=lambda text: -float(np.mean(scores[text]))):
+    scores = {text: [f"{final_score(record):.0f}" for record in seeds] for text, seeds in settings.items()}
+    for text in sorted(settings, key=lambda text: -int(scores[text][0])):
         found = [steps_to(record["curve"], level) for record in settings[text]]
         reached = ", ".join("not reached" if f is None else f"{f[0] / 1e6:.1f} M" for f in found)
-        score = f"{np.mean(scores[text]):.0f}"
-        if len(found) > 1:
-            score += f" ({', '.join(f'{each:.0f}' for each in scores[text])})"
-        lines.append(f"| {text} | {len(found)} | {score} | {reached} |")
+        lines.append(f"| {text} | {scores[text][0]} | {', '.join(scores[text][1:])} | {reached} |")
     budget = {round(record["curve"][-1]["env_steps"] / 1e6, 1) for record in records.values()}
     lines.append("")
     lines.append(
-        f"Training tasks, mean of the last {WINDOW} iterations, after {_span(budget)} million environment steps; of "
-        "several seeds their mean and each. Commands:"
+        f"Training tasks, mean of the last {WINDOW} iterations, after {_span(budget)} million environment steps. "
+        "Commands:"
     )
     lines += ["", "```", *(records[e].get("command", "") for e in EXPERIMENTS if e in records), "```"]
     return "\n".join(lines)
