@@ -31,13 +31,10 @@ PICTURES = {
 SCARCE = "--outer.schedule cosine --validation-episodes 40 --checkpoint-every 100"
 """For trainings of minutes: smaller batches of tasks, larger steps that fall, few validations."""
 MINUTES: dict[LearnerName, str] = {
-    "maml": "--meta-batch 2 --train-query 3 --algo.step-size 1 --outer.lr 0.003 --iterations 36000 "
-    "--validate-every 3000",
-    "fo-maml": "--meta-batch 2 --train-query 3 --algo.step-size 1 --outer.lr 0.003 --iterations 5000 "
-    "--validate-every 1000",
+    "maml": "--iterations 36000 --validate-every 3000",
+    "fo-maml": "--iterations 5000",
     "anil": "--meta-batch 8 --outer.lr 0.002 --iterations 2400 --validate-every 600",
-    "meta-sgd": "--meta-batch 2 --train-query 3 --algo.step-size 1 --outer.lr 0.003 --iterations 2500 "
-    "--validate-every 500",
+    "meta-sgd": "--iterations 2500 --validate-every 500",
     "maml++": "--meta-batch 2 --train-query 3 --algo.steps 2 --algo.step-size 1 --outer.lr 0.003 --iterations 1500 "
     "--validate-every 500",
     "prototypical": "--train-way 60 --train-query 1 --outer.lr 0.003 --iterations 12000 --validate-every 2000",
@@ -54,12 +51,10 @@ MINUTES: dict[LearnerName, str] = {
 }
 """About three minutes on Omniglot, more where it is known to help; 5 ways where the number of classes counts."""
 MANY: dict[LearnerName, str] = {
-    "maml": "--meta-batch 2 --algo.steps 1 --algo.step-size 3 --outer.lr 0.003 --iterations 5000 --validate-every 1000",
-    "fo-maml": "--meta-batch 2 --algo.steps 1 --algo.step-size 1 --outer.lr 0.003 --iterations 2500 "
-    "--validate-every 500",
+    "maml": "",
+    "fo-maml": "--algo.step-size 1 --iterations 2500 --validate-every 500",
     "anil": "--meta-batch 2 --outer.lr 0.002 --iterations 1500 --validate-every 500",
-    "meta-sgd": "--meta-batch 2 --algo.steps 1 --algo.step-size 3 --outer.lr 0.003 --iterations 1500 "
-    "--validate-every 500",
+    "meta-sgd": "--iterations 1500 --validate-every 500",
     "maml++": "--meta-batch 2 --algo.steps 2 --algo.step-size 1 --outer.lr 0.003 --iterations 700 --validate-every 350",
     "lstm": "--meta-batch 4 --iterations 600 --validate-every 300",
     "mann": "--meta-batch 4 --iterations 500 --validate-every 250",

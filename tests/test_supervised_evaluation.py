@@ -57,6 +57,17 @@ def test_papers_step_sizes_are_multiplied_by_the_ways() -> None:
     assert preset("sinusoid", "maml", "paper").algo.step_size == pytest.approx(0.01)
 
 
+def test_the_default_preset_takes_few_omniglot_tasks_an_update() -> None:
+    found = preset("omniglot", "maml", "default", 5, 1)
+    assert (found.meta_batch, found.episodes.train_query, found.algo.step_size) == (2, 3, pytest.approx(1.0))
+    many = preset("omniglot", "maml", "default", 20, 1)
+    assert (many.meta_batch, many.algo.steps, many.algo.step_size) == (2, 1, pytest.approx(3.0))
+    assert (
+        preset("omniglot", "anil", "default", 5, 1).meta_batch == preset("omniglot", "anil", "paper", 5, 1).meta_batch
+    )
+    assert preset("folder", "maml", "default", 5, 1).meta_batch == 4
+
+
 def test_the_interval_is_196_standard_errors() -> None:
     values = np.array([1.0, 2.0, 3.0, 6.0])
     spread = math.sqrt(((values - 3) ** 2).sum() / 3)
