@@ -52,7 +52,7 @@ MINUTES: dict[LearnerName, str] = {
 """About three minutes on Omniglot, more where it is known to help; 5 ways where the number of classes counts."""
 MANY: dict[LearnerName, str] = {
     "maml": "",
-    "fo-maml": "--algo.step-size 1 --iterations 2500 --validate-every 500",
+    "fo-maml": "--iterations 2500 --validate-every 500",
     "anil": "--meta-batch 2 --outer.lr 0.002 --iterations 1500 --validate-every 500",
     "meta-sgd": "--iterations 1500 --validate-every 500",
     "maml++": "--meta-batch 2 --algo.steps 2 --algo.step-size 1 --outer.lr 0.003 --iterations 700 --validate-every 350",

@@ -65,6 +65,7 @@ def test_the_default_preset_takes_few_omniglot_tasks_an_update() -> None:
     assert (
         preset("omniglot", "anil", "default", 5, 1).meta_batch == preset("omniglot", "anil", "paper", 5, 1).meta_batch
     )
+    assert preset("omniglot", "fo-maml", "default", 20, 1).algo.step_size == pytest.approx(1.0)
     assert preset("folder", "maml", "default", 5, 1).meta_batch == 4
 
 
