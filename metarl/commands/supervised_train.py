@@ -52,7 +52,7 @@ class Args:
     learner: LearnerName = "prototypical"
     """Learner, whose settings are the options --algo; the command without options explains each."""
     preset: PresetName = "default"
-    """default: close to the papers', in minutes. paper: the settings of the learner's paper."""
+    """default: what learns in minutes. paper: the settings of the learner's paper."""
     resume: ResumePath = None
     """Continue this run, bit for bit. Beside it go only a new total of iterations, quiet and json."""
     settings: Annotated[SupervisedConfig, tyro.conf.arg(name="")] = field(default_factory=SupervisedConfig)
