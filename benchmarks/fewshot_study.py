@@ -37,7 +37,7 @@ MINUTES: dict[LearnerName, str] = {
     "meta-sgd": "--iterations 2500 --validate-every 500",
     "maml++": "--meta-batch 2 --train-query 3 --algo.steps 2 --algo.step-size 1 --outer.lr 0.003 --iterations 1500 "
     "--validate-every 500",
-    "prototypical": "--train-way 60 --train-query 1 --outer.lr 0.003 --iterations 12000 --validate-every 2000",
+    "prototypical": "--iterations 12000 --validate-every 2000",
     "matching": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 8000 --validate-every 800",
     "siamese": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 6000 --validate-every 1000",
     "relation": "--meta-batch 4 --train-query 3 --outer.lr 0.003 --iterations 4000 --validate-every 1000",
