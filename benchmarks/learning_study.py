@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,18 @@ class Experiment:
     """Fewer where an iteration takes more steps: the budget of steps is the same for all."""
 
 
+def three_seeds(experiment: Experiment) -> list[Experiment]:
+    """The experiment, which has seed 0, and the same with seeds 1 and 2."""
+    others = [
+        replace(experiment, name=f"{experiment.name}-seed{seed}", options=f"{experiment.options} --seed {seed}")
+        for seed in (1, 2)
+    ]
+    return [experiment, *others]
+
+
 GROUPS: dict[str, tuple[Experiment, ...]] = {
     "the paper's settings": (
-        Experiment("default", "default preset"),
-        Experiment("default-seed1", "default preset", "--seed 1"),
-        Experiment("default-seed2", "default preset", "--seed 2"),
+        *three_seeds(Experiment("default", "default preset")),
         Experiment("paper", "paper preset", "--preset paper", ITERATIONS // 2),
         Experiment(
             "paper-normalised",
@@ -78,25 +85,13 @@ GROUPS: dict[str, tuple[Experiment, ...]] = {
     ),
     "outer loop": (
         Experiment("kl-0.01", "trust region 0.01 instead of 0.03", "--algo.max-kl 0.01"),
-        Experiment("kl-0.06", "trust region 0.06", "--algo.max-kl 0.06"),
-        Experiment("kl-0.06-seed1", "trust region 0.06", "--algo.max-kl 0.06 --seed 1"),
-        Experiment("kl-0.06-seed2", "trust region 0.06", "--algo.max-kl 0.06 --seed 2"),
+        *three_seeds(Experiment("kl-0.06", "trust region 0.06", "--algo.max-kl 0.06")),
         Experiment("maml-ppo", "PPO instead of TRPO", "--algorithm maml-ppo"),
         Experiment("promp", "ProMP", "--algorithm promp"),
         Experiment("40x10", "40 tasks x 10 trajectories", "--meta-batch 40 --trajectories 10"),
         Experiment("10x40", "10 tasks x 40 trajectories", "--meta-batch 10 --trajectories 40"),
-        Experiment("10x20", "10 tasks x 20 trajectories, twice the iterations", "--meta-batch 10", 2 * ITERATIONS),
-        Experiment(
-            "10x20-seed1",
-            "10 tasks x 20 trajectories, twice the iterations",
-            "--meta-batch 10 --seed 1",
-            2 * ITERATIONS,
-        ),
-        Experiment(
-            "10x20-seed2",
-            "10 tasks x 20 trajectories, twice the iterations",
-            "--meta-batch 10 --seed 2",
-            2 * ITERATIONS,
+        *three_seeds(
+            Experiment("10x20", "10 tasks x 20 trajectories, twice the iterations", "--meta-batch 10", 2 * ITERATIONS)
         ),
         Experiment("40x20", "40 tasks x 20 trajectories, half the iterations", "--meta-batch 40", ITERATIONS // 2),
     ),

@@ -222,16 +222,14 @@ def test_a_pretrained_policy_is_adapted_in_the_way_that_suits_it(points: Path) -
 def test_a_pretrained_policy_may_take_smaller_steps(points: Path) -> None:
     run = load_run(points / "run")
     baselines = load_baselines(run.config.env, points)
+    own = float(run.state.meta.step_size)
+    both = contenders(run.config.algo, run.family, run.policy, run.state.meta, 1, 0, baselines)
+    assert [float(c.meta.step_size) for c in both if c.name == "pretrained"] == pytest.approx([own, GENTLER * own])
     found = {}
     for lr in (100.0, 0.001):  # one that breaks, and one of which a fifth does less
-        algo = MAMLTRPO(inner_lr=lr)
-        both = contenders(algo, run.family, run.policy, run.state.meta, 1, 0, baselines)
-        sizes = [float(c.meta.step_size) for c in both if c.name == "pretrained"]
-        own = float(run.state.meta.step_size)
-        assert sizes == pytest.approx([own, GENTLER * own])
         meta = MetaParams(run.state.meta.theta, torch.tensor(lr))
         workers = Workers(1)
-        arguments = (algo, run.family, run.policy, meta)
+        arguments = (MAMLTRPO(inner_lr=lr), run.family, run.policy, meta)
         found[lr] = evaluate(
             *arguments, n_tasks=4, n_steps=1, trajectories=4, seed=0, workers=workers, baselines=baselines
         )["pretrained"]

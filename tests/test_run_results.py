@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import shlex
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_runs import SMALL, call
 
 from metarl.algorithms.registry import ALGORITHMS, AlgorithmName
+from metarl.commands import supervised_train, train_command
 from metarl.learning_table import steps_to, steps_to_share
 from metarl.presets import preset
 from metarl.results import (
@@ -27,12 +30,43 @@ from metarl.supervised.result_tables import sinusoid_table
 ROOT = Path(__file__).parent.parent
 RECORDS = sorted((ROOT / "results").glob("*-seed*.json"))
 SUPERVISED = sorted((ROOT / "results" / "supervised").glob("*.json"))
+STUDY = sorted((ROOT / "results" / "study").glob("*.json"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_a_page_shows_what_the_records_say(page: Path) -> None:
     text = (ROOT / page).read_text()
     assert readme_text(text, PAGES[page](ROOT / "results"), page.name) == text
+
+
+def settings_of(words: list[str]) -> Any:
+    """What a training command trains with now."""
+    if words[1] == "train":
+        return train_command.parse(words[2:]).settings
+    return supervised_train.parse("regression" if words[1] == "regression" else "fewshot", words[3:]).settings
+
+
+def common(record: dict[str, Any], now: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both without what the other lacks: records are older than some settings."""
+    kept: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for key in record.keys() & now.keys():
+        both = record[key], now[key]
+        if isinstance(both[0], dict) and isinstance(both[1], dict):
+            both = common(*both)
+        kept[0][key], kept[1][key] = both
+    return kept
+
+
+@pytest.mark.parametrize("path", [*RECORDS, *SUPERVISED, *STUDY], ids=lambda path: path.stem)
+def test_a_recorded_command_still_asks_for_what_was_run(path: Path) -> None:
+    record = json.loads(path.read_text())
+    words = shlex.split(record["command"])
+    if words == ["metarl", "demo"]:
+        return  # settings of its own
+    record["config"].pop("init_sha256", None)  # of the file that a guided run found, not asked for
+    then, now = common(record["config"], json.loads(json.dumps(asdict(settings_of(words)), default=str)))
+    assert len(then) >= 10
+    assert then == now
 
 
 def test_steps_to_most_of_the_way() -> None:
