@@ -40,7 +40,7 @@ MINUTES: dict[LearnerName, str] = {
     "prototypical": "--iterations 12000 --validate-every 2000",
     "matching": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 8000 --validate-every 800",
     "siamese": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 6000 --validate-every 1000",
-    "relation": "--meta-batch 4 --train-query 3 --outer.lr 0.003 --iterations 4000 --validate-every 1000",
+    "relation": "--validate-every 1000",
     "lstm": "--meta-batch 16 --iterations 1000 --validate-every 250",
     "mann": "--meta-batch 16 --iterations 800 --validate-every 200",
     "snail": "--meta-batch 16 --iterations 600 --validate-every 150",

@@ -68,6 +68,8 @@ def test_the_default_preset_takes_few_omniglot_tasks_an_update() -> None:
     assert preset("omniglot", "fo-maml", "default", 20, 1).algo.step_size == pytest.approx(1.0)
     proto = preset("omniglot", "prototypical", "default", 5, 1)
     assert (proto.episodes.train_way, proto.episodes.train_query, proto.outer.schedule) == (60, 1, "cosine")
+    relation = preset("omniglot", "relation", "default", 5, 1)
+    assert (relation.episodes.train_way, relation.meta_batch, relation.network.halvings) == (20, 1, 2)
     assert preset("folder", "maml", "default", 5, 1).meta_batch == 4
 
 

@@ -40,6 +40,9 @@ METRIC = {
     "prototypical, support batch norm": PrototypicalNetwork(NORMED_BY_SUPPORT),
     "relation": RelationNetwork(EMBEDDING, filters=16),
     "relation on maps": RelationNetwork(EMBEDDING, map_shape=(4, 2, 2), filters=8, loss="cross-entropy"),
+    "relation on maps, support batch norm": RelationNetwork(
+        NORMED_BY_SUPPORT, map_shape=(4, 2, 2), filters=8, loss="cross-entropy"
+    ),
 }
 RECURRENT = {
     "lstm, delayed": LSTMLearner(PROBLEM, PIXELS, hidden=32),
@@ -206,6 +209,7 @@ def test_a_class_without_support_is_an_error(name):
 LEARNING = {  # Adam steps; accuracy that is seen to be passed
     **dict.fromkeys(METRIC, (100, 0.97)),
     "prototypical, support batch norm": (100, 0.85),  # moments of two examples are noisy
+    "relation on maps, support batch norm": (100, 0.85),
     **dict.fromkeys(RECURRENT, (150, 0.95)),
     "lstm optimizer": (40, 0.85),
     "lstm optimizer, random start": (40, 0.75),

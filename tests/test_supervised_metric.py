@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional
 from torch.nn.functional import binary_cross_entropy
 
 from metarl.supervised.embedding import Embedding, Pixels
@@ -118,26 +119,52 @@ def test_siamese_loss_weighs_same_and_different_pairs_alike():
     assert 0 < same.sum() < same.numel() / 2
 
 
+def relations_by_torch(p, of_class, query, moments):
+    """One convolution a pair; moments: mean and variance of each batch norm, None for those of the pairs."""
+    h = torch.stack([torch.cat((c, x)) for x in query for c in of_class])
+    for i in (0, 1):
+        h = functional.conv2d(h, p[f"{i}.weight"], padding=1)
+        mean, variance = (None, None) if moments is None else moments[i]
+        norm = (p[f"norm{i}.scale"], p[f"norm{i}.shift"])
+        h = functional.batch_norm(h, mean, variance, *norm, training=moments is None, eps=1e-3)
+        h = functional.max_pool2d(torch.relu(h), 2)
+    h = torch.relu(h.flatten(1) @ p["2.weight"] + p["2.bias"]) @ p["3.weight"] + p["3.bias"]
+    return h.view(len(query), len(of_class))
+
+
 def test_relations_against_modules_of_torch():
-    """One pair at a time through torch.nn layers; classes are means over shots, the loss is squared error."""
+    """Classes are means over shots; running moments after adaptation, the queries' own in meta-training."""
     learner = RelationNetwork(Embedding(Pixels((2, 5, 5))), map_shape=(2, 5, 5), filters=3, units=4)
     params = {n: v.double() for n, v in learner.init(torch.Generator().manual_seed(0)).items()}
+    params |= {n: v + 0.3 * normal(3).abs() for n, v in params.items() if "norm" in n}
     p = {n.removeprefix("relation."): v for n, v in params.items()}
     support = Examples(normal(1, 4, 2, 5, 5), torch.tensor([[0, 1, 1, 0]]))
     query = Examples(normal(1, 3, 2, 5, 5, seed=1), torch.tensor([[1, 0, 0]]))
     got = learner.predict(learner.adapt(params, support), query.x)[0]
-    relu, conv, pool = torch.relu, torch.nn.functional.conv2d, torch.nn.MaxPool2d(2)
-    for q in range(3):
-        for k in range(2):
-            of_class = support.x[0][support.y[0] == k].mean(0)
-            h = torch.cat((of_class, query.x[0, q])).unsqueeze(0)
-            h = pool(relu(conv(h, p["0.weight"], p["0.bias"], padding=1)))
-            h = pool(relu(conv(h, p["1.weight"], p["1.bias"], padding=1)))
-            h = relu(h.flatten(1) @ p["2.weight"] + p["2.bias"]) @ p["3.weight"] + p["3.bias"]
-            torch.testing.assert_close(got[q, k], h[0, 0])
+    of_class = [support.x[0][support.y[0] == k].mean(0) for k in range(2)]
+    moments = [(p[f"norm{i}.mean"], p[f"norm{i}.variance"]) for i in (0, 1)]
+    torch.testing.assert_close(got, relations_by_torch(p, of_class, query.x[0], moments))
+
     target = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
-    loss = learner.meta_gradient(params, Episodes(support, query), 0.0).objective
-    torch.testing.assert_close(loss, (torch.sigmoid(got) - target).square().mean())
+    found = learner.meta_gradient(params, Episodes(support, query), 0.0)
+    in_training = relations_by_torch(p, of_class, query.x[0], None)
+    torch.testing.assert_close(found.objective, (torch.sigmoid(in_training) - target).square().mean())
+    first = torch.stack([torch.cat((c, x)) for x in query.x[0] for c in of_class])
+    mean = functional.conv2d(first, p["0.weight"], padding=1).mean((0, 2, 3))
+    torch.testing.assert_close(found.replaced["relation.norm0.mean"], 0.9 * p["norm0.mean"] + 0.1 * mean)
+    assert set(found.replaced) == {f"relation.norm{i}.{kind}" for i in (0, 1) for kind in ("mean", "variance")}
+
+
+def test_relations_normalised_by_pairs_of_support_examples():
+    embedding = Embedding(Pixels((2, 5, 5)), statistics="support")
+    learner = RelationNetwork(embedding, map_shape=(2, 5, 5), filters=3, units=4)
+    params = {n: v.double() for n, v in learner.init(torch.Generator().manual_seed(0)).items()}
+    p = {n.removeprefix("relation."): v for n, v in params.items()}
+    support = Examples(normal(1, 2, 2, 5, 5), torch.tensor([[0, 1]]))
+    # Asked about the support set itself, it is normalised with these very pairs.
+    got = learner.predict(learner.adapt(params, support), support.x)[0]
+    torch.testing.assert_close(got, relations_by_torch(p, support.x[0], support.x[0], None))
+    assert not learner.meta_gradient(params, Episodes(support, support), 0.0).replaced
 
 
 def test_nearest_neighbours_by_each_distance():

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from metarl.supervised.batch_norm import Moments, batch_norm, moments_of
 from metarl.supervised.conv4 import Conv4, filters_first
+from metarl.supervised.network_config import NetworkConfig
 from metarl.supervised.networks import MLP, linear
 from metarl.supervised.task_conv import task_conv
 
@@ -84,7 +85,9 @@ NETWORKS = {
     "mlp": (MLP(1, 1), (1,)),
     "mlp with batch norm": (MLP(12, 5, (8, 6), norm=True, scale=True), (1, 4, 3)),
     "stride": (Conv4((1, 28, 28), 5, filters=4), (1, 28, 28)),
+    "stride, two halvings": (Conv4((2, 9, 9), 5, filters=4, halvings=2, scale=True), (2, 9, 9)),
     "pool": (Conv4((3, 20, 20), 5, filters=4, pool=True, spatial_mean=False, scale=True), (3, 20, 20)),
+    "pool, two halvings": (Conv4((3, 9, 9), 5, filters=4, pool=True, halvings=2, spatial_mean=False), (3, 9, 9)),
 }
 
 
@@ -118,13 +121,14 @@ def test_layout_is_norm_body_head_and_features_have_their_length(name):
     assert len(used) == sum(entry.endswith("shift") for entry in names)
 
 
-def test_conv4_equals_torchs_layers():
-    network = Conv4((1, 28, 28), 5, filters=4)
+@pytest.mark.parametrize("halvings", [0, 2, 4])
+def test_conv4_equals_torchs_layers(halvings):
+    network = Conv4((1, 28, 28), 5, filters=4, halvings=halvings)
     params = network.init(torch.Generator().manual_seed(0)).double()
     at, x = network.layout.unflatten(params), normal(1, 6, 1, 28, 28)
     h = x[0]
     for i in range(4):
-        h = functional.conv2d(h, filters_first(at[f"conv{i}.weight"]), stride=2, padding=1)
+        h = functional.conv2d(h, filters_first(at[f"conv{i}.weight"]), stride=2 if i < halvings else 1, padding=1)
         h = functional.batch_norm(h, None, None, None, at[f"norm{i}.shift"], training=True, eps=1e-3).relu()
     expected = h.mean((2, 3)) @ at["head.weight"] + at["head.bias"]
     torch.testing.assert_close(network(params, x)[0], expected)
@@ -139,8 +143,12 @@ def test_sizes_of_the_papers_networks():
 def test_images_must_have_three_axes_and_survive_pooling():
     with pytest.raises(ValueError, match="channel, height, width"):
         Conv4((28, 28), 5)
-    with pytest.raises(ValueError, match="vanish"):
+    with pytest.raises(ValueError, match="vanish in 4 poolings; take 16 x 16"):
         Conv4((1, 12, 12), 5, pool=True)
+    assert Conv4((1, 12, 12), 5, pool=True, halvings=2).positions == (3, 3)
+    for make in (lambda: Conv4((1, 28, 28), 5, halvings=5), lambda: NetworkConfig(kind="conv4", halvings=-1)):
+        with pytest.raises(ValueError, match=r"halvings is .* from 0 to 4"):
+            make()
 
 
 @pytest.mark.parametrize("own_weight", [False, True])

@@ -3,7 +3,8 @@
   h_0 = x;   h_i = pool(relu(batch_norm(conv_i(h_{i-1}))));   features = mean over positions of h_4, or h_4 flattened
 
 Finn et al. 2017 use stride 2, no pooling, 64 filters and the mean over positions for Omniglot; 2 x 2 max-pooling, 32
-filters and no mean for mini-ImageNet. Prototypical and matching networks use pooling, 64 filters and no mean.
+filters and no mean for mini-ImageNet. Prototypical and matching networks use pooling, 64 filters and no mean. Relation
+networks halve the images in the first two layers only.
 Differs: convolutions have no bias, since batch norm would take it away again. Weights of the head start Glorot uniform;
 the paper's Omniglot code draws them with standard deviation 1. Padding is 1 on each side, where TensorFlow's "same"
 pads stride 2 on one side only; the sizes of all layers are the same.
@@ -49,6 +50,8 @@ class Conv4:
     filters: int = 64
     pool: bool = False
     """Halve images by 2 x 2 max-pooling; else by convolutions of stride 2."""
+    halvings: int = LAYERS
+    """Layers that halve the image, the first ones; later ones keep its size."""
     spatial_mean: bool = True
     """Features are means over positions; else every position is a feature."""
     scale: bool = False
@@ -57,14 +60,19 @@ class Conv4:
     def __post_init__(self) -> None:
         if len(self.input_shape) != 3:
             raise ValueError(f"input_shape is {self.input_shape}; a convolution needs (channel, height, width)")
+        if not 0 <= self.halvings <= LAYERS:
+            raise ValueError(f"halvings is {self.halvings}, but must be from 0 to {LAYERS}")
         if min(self.positions) < 1:
-            raise ValueError(f"images of {self.input_shape[1:]} vanish in {LAYERS} poolings; take 16 x 16 or more")
+            least = 2**self.halvings
+            raise ValueError(
+                f"images of {self.input_shape[1:]} vanish in {self.halvings} poolings; take {least} x {least} or more"
+            )
 
     @property
     def positions(self) -> tuple[int, int]:
         """Height and width of the last layer's maps."""
         height, width = self.input_shape[1:]
-        for _ in range(LAYERS):
+        for _ in range(self.halvings):
             height, width = (height // 2, width // 2) if self.pool else ((height + 1) // 2, (width + 1) // 2)
         return height, width
 
@@ -112,7 +120,7 @@ class Conv4:
         # Channels last: a patch is made of three contiguous pieces, and rows of channels are what batch norm works on.
         image, used = x.flatten(0, 1).permute(0, 2, 3, 1), []
         for i in range(LAYERS):
-            image = _strided(image, at[f"conv{i}.weight"], n_tasks)
+            image = _convolved(image, at[f"conv{i}.weight"], n_tasks, 2 if i < self.halvings else 1)
             rows = image.view(n_tasks, -1, self.filters)
             shift, scale = at[f"norm{i}.shift"], at.get(f"norm{i}.scale")
             if moments is None:
@@ -138,7 +146,9 @@ class Conv4:
             given = None if moments is None else moments[i]
             h, own = batch_norm(h, at[f"norm{i}.shift"], at.get(f"norm{i}.scale"), given)
             used.append(own)
-            h = functional.max_pool2d(h.relu().flatten(0, 1), 2).unflatten(0, h.shape[:2])
+            h = h.relu()
+            if i < self.halvings:
+                h = functional.max_pool2d(h.flatten(0, 1), 2).unflatten(0, h.shape[:2])
         return h.mean((3, 4)) if self.spatial_mean else h.flatten(2), tuple(used)
 
     def head(
@@ -155,16 +165,17 @@ class Conv4:
         return out if self.outputs is None else self.head(at, out)
 
 
-def _strided(
+def _convolved(
     image: Float[Tensor, "image height width channel"],
     weight: Float[Tensor, "*per 3 3 channel filter"],
     n_tasks: int,
+    stride: int,
 ) -> Float[Tensor, "image row column filter"]:
-    """Convolution of stride 2, with one set of filters per task as matrix products of patches: faster than grouped."""
+    """With one set of filters per task as matrix products of patches: faster than grouped, with a stride of 2."""
     if weight.dim() == 5:
-        patches = extract(image, stride=2)
+        patches = extract(image, stride)
         rows = torch.bmm(patches.view(n_tasks, -1, patches.shape[-1]), weight.flatten(1, 3))
         return rows.view(*patches.shape[:3], -1)
     filters = filters_first(weight).contiguous(memory_format=torch.channels_last)
-    out = functional.conv2d(image.permute(0, 3, 1, 2), filters, stride=2, padding=1)
+    out = functional.conv2d(image.permute(0, 3, 1, 2), filters, stride=stride, padding=1)
     return out.permute(0, 2, 3, 1).contiguous()

@@ -113,12 +113,17 @@ class Embedding:
         entries = self.backbone.layout.unflatten(self.backbone.init(generator))
         # Clones: views of one vector would share storage, which checkpoint formats refuse.
         params = {name: value.clone() for name, value in entries.items()}
+        return named(PART, self.with_running(params))
+
+    def with_running(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Parameters with the first running moments of their batch norms, where those are taken."""
+        with_moments = dict(own)
         if self.statistics == "running":
-            for name in [name for name in params if name.endswith(".shift")]:
+            for name in [name for name in own if name.endswith(".shift")]:
                 layer = name.removesuffix(".shift")
-                params[f"{layer}.mean"] = torch.zeros_like(params[name])
-                params[f"{layer}.variance"] = torch.ones_like(params[name])
-        return named(PART, params)
+                with_moments[f"{layer}.mean"] = torch.zeros_like(own[name])
+                with_moments[f"{layer}.variance"] = torch.ones_like(own[name])
+        return with_moments
 
     def support(
         self, params: Mapping[str, Tensor], x: Float[Tensor, "task support *input"]

@@ -56,9 +56,9 @@ class EmbeddingLearner(ABC, Generic[Read]):
 
     def query_loss(
         self, read: Read, episodes: Episodes, features: Float[Tensor, "task query feature"]
-    ) -> Float[Tensor, ""]:
-        """What meta-training lowers, given embedded queries."""
-        return mean_query_loss(self.answer(read, features), episodes.query.y)
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """What meta-training lowers, given embedded queries, and new running statistics of the learner's own."""
+        return mean_query_loss(self.answer(read, features), episodes.query.y), {}
 
     def arranged(self, episodes: Episodes, progress: float) -> Episodes:
         """The episodes as meta-training reads them."""
@@ -78,6 +78,7 @@ class EmbeddingLearner(ABC, Generic[Read]):
         def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
             embedded = self.embedding.episodes(params, episodes)
             read = self.read(params, (), embedded.support, episodes.support)
-            return self.query_loss(read, episodes, embedded.query), embedded.replaced
+            loss, replaced = self.query_loss(read, episodes, embedded.query)
+            return loss, embedded.replaced | replaced
 
         return differentiate(objective, params)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from .conv4 import Conv4
+from .conv4 import LAYERS, Conv4
 from .networks import MLP, Network
 
 
@@ -26,6 +26,8 @@ class NetworkConfig:
     """Filters of each convolution. MAML on mini-ImageNet: 32."""
     pool: bool = False
     """Convolutions are followed by 2 x 2 max-pooling, else they have stride 2 as MAML's on Omniglot."""
+    halvings: int = LAYERS
+    """Convolutions that halve the image so, the first ones; the others keep its size. Relation networks: 2."""
     spatial_mean: bool = True
     """Features are means over positions as MAML's on Omniglot, else one for each position."""
     scale: bool = False
@@ -38,6 +40,8 @@ class NetworkConfig:
             raise ValueError(f"init_std is {self.init_std}, but must be positive")
         if self.filters < 1:
             raise ValueError(f"filters is {self.filters}, but must be at least 1")
+        if not 0 <= self.halvings <= LAYERS:
+            raise ValueError(f"halvings is {self.halvings}, but must be from 0 to {LAYERS}")
 
     @property
     def normalises(self) -> bool:
@@ -53,7 +57,15 @@ class NetworkConfig:
         if len(input_shape) != 3:
             raise ValueError("conv4 is a network for images; choose --network.kind mlp for regression")
         channel, height, width = input_shape
-        return Conv4((channel, height, width), outputs, self.filters, self.pool, self.spatial_mean, self.scale)
+        return Conv4(
+            (channel, height, width),
+            outputs,
+            self.filters,
+            pool=self.pool,
+            halvings=self.halvings,
+            spatial_mean=self.spatial_mean,
+            scale=self.scale,
+        )
 
     def map_shape(self, input_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
         """(channel, height, width) of features that are a flattened map, else None."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 from .config import EpisodesConfig, SupervisedConfig
+from .conv4 import LAYERS
 from .datasets import DATASETS, DatasetName, dataset_name, of_problem
 from .embedding_settings import LSTM, MANN, Matching, Prototypical, Relation, SnailSettings
 from .gradient_settings import (
@@ -100,6 +101,8 @@ def _images(dataset: DatasetName, learner: LearnerName, way: int, shot: int) -> 
             kind="conv4",
             filters=64 if small or metric else 32,
             pool=metric or not small,
+            # Relations are found on maps of a quarter of the image's sides.
+            halvings=2 if learner == "relation" else LAYERS,
             spatial_mean=small and not metric,
             scale=metric,
         ),
@@ -224,6 +227,11 @@ def _images_in_minutes(config: SupervisedConfig, learner: LearnerName) -> Superv
         episodes = replace(config.episodes, train_query=1)
         iterations = 6000 // min(episodes.shot, 3)
         return replace(config, episodes=episodes, outer=outer, iterations=iterations, validate_every=1000)
+    if omniglot and isinstance(algo, Relation):
+        outer = replace(config.outer, lr=3e-3)
+        episodes = replace(config.episodes, train_way=20, train_query=1)
+        iterations = 4000 // min(episodes.shot, 3)
+        return replace(config, episodes=episodes, outer=outer, meta_batch=1, iterations=iterations, validate_every=1000)
     return config
 
 

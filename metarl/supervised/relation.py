@@ -3,13 +3,16 @@
   class k: the mean of its examples' features (for one shot, the example's own)
   relation r_k = sigmoid(g([features of class k, features of the query]))           (equation 1)
   loss = mean over queries and classes of (r_k - 1[class of the query is k])^2      (equation 2)
-g on feature maps (channel, height, width): two 3 x 3 convolutions with ReLU, each followed by 2 x 2 max-pooling where
-the map is at least 2 x 2, then a layer of 8 units with ReLU and one output. On feature vectors, two layers instead.
+g on feature maps (channel, height, width): two 3 x 3 convolutions with batch norm and ReLU, each followed by 2 x 2
+max-pooling where the map is at least 2 x 2, then a layer of 8 units with ReLU and one output. On feature vectors, two
+layers without batch norm instead.
 
-Logits are g without the sigmoid, which does not change the order of classes.
+The first convolution of [a, b] is one of a plus one of b, so that it is done once an image instead of once a pair.
+Logits are g without the sigmoid, which does not change the order of classes. Batch norm in g takes its moments from all
+pairs of a task, as `Embedding` does from all its examples: the queries' pairs in meta-training, of which running means
+are kept, or pairs of support examples.
 Differs: a mean where the paper sums over shots (section 3.2), whose scale a network trained on one shot does not expect
-of five. No batch norm in g. Features come from the shared embedding, whose maps are smaller than the paper's (2 x 2
-from 28 x 28 pixels with four strides of 2).
+of five. Features come from the shared embedding, which pads where the paper's first layers do not.
 Source: Sung et al. 2018, "Learning to compare: relation network for few-shot learning",
 https://arxiv.org/abs/1711.06025
 """
@@ -26,7 +29,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from .embedding import Context, Embedding
+from .batch_norm import batch_norm
+from .embedding import Context, Embedding, running
 from .embedding_learner import EmbeddingLearner, ReadSupport
 from .episodes import Episodes, Examples
 from .labels import class_means, one_hot
@@ -36,12 +40,17 @@ from .objective import mean_query_loss
 
 Loss = Literal["mse", "cross-entropy"]
 
+PART = "relation"
+"""The part of a learner's parameters that the module owns."""
+
 
 @dataclass(frozen=True)
 class ClassFeatures(ReadSupport):
     """A support set, embedded and averaged over the shots of each class."""
 
     features: Float[Tensor, "task way feature"]
+    moments: Context
+    """Of the module's batch norms."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,8 @@ class RelationNetwork(EmbeddingLearner[ClassFeatures]):
             )
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Kaiming-uniform weights (He et al. 2015), zero biases."""
+        """Kaiming-uniform weights (He et al. 2015), zero biases and shifts, unit scales."""
+        module: dict[str, Tensor] = {}
         if self.map_shape is None:
             shapes: list[tuple[int, ...]] = [
                 (2 * self.embedding.feature_dim, self.filters),
@@ -79,17 +89,18 @@ class RelationNetwork(EmbeddingLearner[ClassFeatures]):
         else:
             channels, height, width = self.map_shape
             shapes = [(self.filters, 2 * channels, 3, 3), (self.filters, self.filters, 3, 3)]
-            for _ in range(2):
+            for i in range(2):
                 height, width = (height // 2, width // 2) if min(height, width) > 1 else (height, width)
+                module |= {f"norm{i}.shift": torch.zeros(self.filters), f"norm{i}.scale": torch.ones(self.filters)}
             width *= height * self.filters
-        module = {}
         for i, shape in enumerate([*shapes, (width, self.units), (self.units, 1)]):
             fan_in, fan_out = (math.prod(shape[1:]), shape[0]) if len(shape) == 4 else shape
             module[f"{i}.weight"] = (2 * torch.rand(shape, generator=generator) - 1) * math.sqrt(6 / fan_in)
-            module[f"{i}.bias"] = torch.zeros(fan_out)
+            if len(shape) == 2:  # batch norm would take a bias away again
+                module[f"{i}.bias"] = torch.zeros(fan_out)
         # The output starts small, where the sigmoid is not saturated.
         module["3.weight"] = module["3.weight"] * 0.1
-        return self.embedding.init(generator) | named("relation", module)
+        return self.embedding.init(generator) | named(PART, self.embedding.with_running(module))
 
     def read(
         self,
@@ -98,43 +109,76 @@ class RelationNetwork(EmbeddingLearner[ClassFeatures]):
         features: Float[Tensor, "task support feature"],
         support: Examples,
     ) -> ClassFeatures:
-        return ClassFeatures(params, context, class_means(features, support.y))
+        classes = class_means(features, support.y)
+        if self.embedding.statistics == "running":
+            moments = running(part_of(params, PART))
+        else:
+            moments = self._relations(params, features, classes, None)[1]
+        return ClassFeatures(params, context, classes, moments)
 
     def answer(
         self, read: ClassFeatures, features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query way"]:
         """Relations before the sigmoid."""
-        return self._relations(read.params, features, read.features)
+        return self._relations(read.params, features, read.features, read.moments)[0]
 
     def query_loss(
         self, read: ClassFeatures, episodes: Episodes, features: Float[Tensor, "task query feature"]
-    ) -> Float[Tensor, ""]:
-        logits, y = self.answer(read, features), episodes.query.y
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        if self.embedding.statistics == "running":
+            logits, used = self._relations(read.params, features, read.features, None)
+            replaced = named(PART, self.embedding.updated(part_of(read.params, PART), used))
+        else:
+            logits, replaced = self.answer(read, features), {}
+        y = episodes.query.y
         if self.loss == "cross-entropy":
-            return mean_query_loss(logits, y)
-        return (torch.sigmoid(logits) - one_hot(y, logits.shape[2], logits)).square().mean()
+            return mean_query_loss(logits, y), replaced
+        return (torch.sigmoid(logits) - one_hot(y, logits.shape[2], logits)).square().mean(), replaced
 
     def _relations(
         self,
         params: MetaParams,
         query: Float[Tensor, "task query feature"],
         classes: Float[Tensor, "task way feature"],
-    ) -> Float[Tensor, "task query way"]:
-        """g of each pair."""
-        tasks, queries, way = len(query), query.shape[1], classes.shape[1]
-        shape = (-1,) if self.map_shape is None else self.map_shape
-        a = classes.unflatten(2, shape).unsqueeze(1).expand(-1, queries, *[-1] * (len(shape) + 1))
-        b = query.unflatten(2, shape).unsqueeze(2).expand(-1, -1, way, *[-1] * len(shape))
-        pairs = torch.cat((a, b), dim=3).flatten(0, 2)
-        return self._module(part_of(params, "relation"), pairs).reshape(tasks, queries, way)
+        moments: Context | None,
+    ) -> tuple[Float[Tensor, "task query way"], Context]:
+        """g of each pair, and the moments that batch norm used: those of a task's pairs where none are given."""
+        own = part_of(params, PART)
+        weight = own["0.weight"]
+        used: Context = ()
+        if self.map_shape is None:
+            of_class, of_query = weight.tensor_split(2)
+            pairs = (classes @ of_class).unsqueeze(1) + (query @ of_query).unsqueeze(2) + own["0.bias"]
+            h = self._compared_vectors(own, pairs.flatten(1, 2))
+        else:
+            of_class, of_query = weight.tensor_split(2, dim=1)
+            pairs = self._convolved(classes, of_class).unsqueeze(1) + self._convolved(query, of_query).unsqueeze(2)
+            h, used = self._compared_maps(own, pairs.flatten(1, 2), moments)
+        h = torch.relu(h @ own["2.weight"] + own["2.bias"])
+        return (h @ own["3.weight"] + own["3.bias"]).view(pairs.shape[:3]), used
 
-    def _module(self, params: Mapping[str, Tensor], h: Tensor) -> Float[Tensor, "pair 1"]:
+    def _convolved(self, features: Float[Tensor, "task example feature"], weight: Tensor) -> Tensor:
+        assert self.map_shape is not None
+        maps = features.reshape(-1, *self.map_shape)
+        return functional.conv2d(maps, weight, padding=1).unflatten(0, features.shape[:2])
+
+    def _compared_vectors(
+        self, own: Mapping[str, Tensor], h: Float[Tensor, "task pair filter"]
+    ) -> Float[Tensor, "task pair filter"]:
+        return torch.relu(torch.relu(h) @ own["1.weight"] + own["1.bias"])
+
+    def _compared_maps(
+        self, own: Mapping[str, Tensor], h: Float[Tensor, "task pair filter row column"], moments: Context | None
+    ) -> tuple[Float[Tensor, "task pair width"], Context]:
+        """After the first convolution: batch norm, ReLU, pooling, and all of it again."""
+        used = []
         for i in (0, 1):
-            weight, bias = params[f"{i}.weight"], params[f"{i}.bias"]
-            if self.map_shape is None:
-                h = torch.relu(h @ weight + bias)
-            else:
-                h = torch.relu(functional.conv2d(h, weight, bias, padding=1))
-                h = functional.max_pool2d(h, 2) if min(h.shape[2:]) > 1 else h
-        h = torch.relu(h.flatten(1) @ params["2.weight"] + params["2.bias"])
-        return h @ params["3.weight"] + params["3.bias"]
+            if i == 1:
+                h = functional.conv2d(h.flatten(0, 1), own["1.weight"], padding=1).unflatten(0, h.shape[:2])
+            given = None if moments is None else moments[i]
+            h, its = batch_norm(h, own[f"norm{i}.shift"], own[f"norm{i}.scale"], given)
+            used.append(its)
+            h = torch.relu(h)
+            if min(h.shape[3:]) > 1:
+                h = functional.max_pool2d(h.flatten(0, 1), 2).unflatten(0, h.shape[:2])
+        return h.flatten(2), tuple(used)

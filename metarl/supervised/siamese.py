@@ -66,9 +66,9 @@ class SiameseNetwork(EmbeddingLearner[Gallery]):
 
     def query_loss(
         self, read: Gallery, episodes: Episodes, features: Float[Tensor, "task query feature"]
-    ) -> Float[Tensor, ""]:
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         same = episodes.query.y.unsqueeze(2) == read.y.unsqueeze(1)
-        return balanced_cross_entropy(similarity(read.params, features, read.features), same)
+        return balanced_cross_entropy(similarity(read.params, features, read.features), same), {}
 
 
 def similarity(
