@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 from torch.nn.functional import binary_cross_entropy
 
+from metarl.supervised import relation
 from metarl.supervised.embedding import Embedding, Pixels
 from metarl.supervised.episodes import Episodes, Examples
 from metarl.supervised.matching import MatchingNetwork, vote
@@ -153,6 +154,16 @@ def test_relations_against_modules_of_torch():
     mean = functional.conv2d(first, p["0.weight"], padding=1).mean((0, 2, 3))
     torch.testing.assert_close(found.replaced["relation.norm0.mean"], 0.9 * p["norm0.mean"] + 0.1 * mean)
     assert set(found.replaced) == {f"relation.norm{i}.{kind}" for i in (0, 1) for kind in ("mean", "variance")}
+
+
+def test_many_queries_are_compared_in_parts(monkeypatch):
+    learner = RelationNetwork(Embedding(Pixels((2, 5, 5))), map_shape=(2, 5, 5), filters=3, units=4)
+    params = {n: v.double() for n, v in learner.init(torch.Generator().manual_seed(0)).items()}
+    support = Examples(normal(2, 3, 2, 5, 5), torch.tensor([[0, 1, 2], [2, 1, 0]]))
+    query = normal(2, 5, 2, 5, 5, seed=1)
+    at_once = learner.predict(learner.adapt(params, support), query)
+    monkeypatch.setattr(relation, "FLOATS_AT_ONCE", 2 * 2 * 3 * 50)
+    torch.testing.assert_close(learner.predict(learner.adapt(params, support), query), at_once)
 
 
 def test_relations_normalised_by_pairs_of_support_examples():

@@ -42,6 +42,8 @@ Loss = Literal["mse", "cross-entropy"]
 
 PART = "relation"
 """The part of a learner's parameters that the module owns."""
+FLOATS_AT_ONCE = 2**22
+"""Of the pairs that an adapted task's queries are compared in together; bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,9 @@ class RelationNetwork(EmbeddingLearner[ClassFeatures]):
         self, read: ClassFeatures, features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query way"]:
         """Relations before the sigmoid."""
-        return self._relations(read.params, features, read.features, read.moments)[0]
+        tasks, way, length = read.features.shape
+        parts = features.split(max(1, FLOATS_AT_ONCE // (tasks * way * length)), dim=1)
+        return torch.cat([self._relations(read.params, part, read.features, read.moments)[0] for part in parts], dim=1)
 
     def query_loss(
         self, read: ClassFeatures, episodes: Episodes, features: Float[Tensor, "task query feature"]
