@@ -88,12 +88,16 @@ GROUPS: dict[str, tuple[Experiment, ...]] = {
         Experiment("kl-0.06", "trust region 0.06", "--algo.max-kl 0.06"),
         Experiment("maml-ppo", "PPO instead of TRPO", "--algorithm maml-ppo"),
         Experiment("promp", "ProMP", "--algorithm promp"),
+    ),
+    "tasks and trajectories": (
         Experiment("20x10", "20 tasks x 10 trajectories", "--meta-batch 20 --trajectories 10"),
         Experiment("5x40", "5 tasks x 40 trajectories", "--meta-batch 5 --trajectories 40"),
         *three_seeds(
             Experiment("20x20", "20 tasks x 20 trajectories, half the iterations", "--meta-batch 20", ITERATIONS // 2)
         ),
-        Experiment("40x20", "40 tasks x 20 trajectories, a quarter of them", "--meta-batch 40", ITERATIONS // 4),
+        Experiment(
+            "40x20", "40 tasks x 20 trajectories, a quarter of the iterations", "--meta-batch 40", ITERATIONS // 4
+        ),
         Experiment("5x20", "5 tasks x 20 trajectories, twice the iterations", "--meta-batch 5", 2 * ITERATIONS),
     ),
 }
