@@ -37,6 +37,7 @@ from .labels import class_means, one_hot
 from .learner import MetaParams
 from .naming import named, part_of
 from .objective import mean_query_loss
+from .task_conv import task_conv
 
 Loss = Literal["mse", "cross-entropy"]
 
@@ -156,15 +157,12 @@ class RelationNetwork(EmbeddingLearner[ClassFeatures]):
             h = self._compared_vectors(own, pairs.flatten(1, 2))
         else:
             of_class, of_query = weight.tensor_split(2, dim=1)
-            pairs = self._convolved(classes, of_class).unsqueeze(1) + self._convolved(query, of_query).unsqueeze(2)
+            a = task_conv(classes.unflatten(2, self.map_shape), of_class, stride=1)
+            b = task_conv(query.unflatten(2, self.map_shape), of_query, stride=1)
+            pairs = a.unsqueeze(1) + b.unsqueeze(2)
             h, used = self._compared_maps(own, pairs.flatten(1, 2), moments)
         h = torch.relu(h @ own["2.weight"] + own["2.bias"])
         return (h @ own["3.weight"] + own["3.bias"]).view(pairs.shape[:3]), used
-
-    def _convolved(self, features: Float[Tensor, "task example feature"], weight: Tensor) -> Tensor:
-        assert self.map_shape is not None
-        maps = features.reshape(-1, *self.map_shape)
-        return functional.conv2d(maps, weight, padding=1).unflatten(0, features.shape[:2])
 
     def _compared_vectors(
         self, own: Mapping[str, Tensor], h: Float[Tensor, "task pair filter"]
@@ -178,7 +176,7 @@ class RelationNetwork(EmbeddingLearner[ClassFeatures]):
         used = []
         for i in (0, 1):
             if i == 1:
-                h = functional.conv2d(h.flatten(0, 1), own["1.weight"], padding=1).unflatten(0, h.shape[:2])
+                h = task_conv(h, own["1.weight"], stride=1)
             given = None if moments is None else moments[i]
             h, its = batch_norm(h, own[f"norm{i}.shift"], own[f"norm{i}.scale"], given)
             used.append(its)
