@@ -10,7 +10,7 @@ from metarl.supervised.causal import Attention, Dense, temporal_convolution
 from metarl.supervised.embedding import Embedding, Pixels
 from metarl.supervised.episodes import Episodes, Examples, Problem
 from metarl.supervised.least_recently_used import EMPTY, empty_memory, least_used, step
-from metarl.supervised.lstm import LSTMCell
+from metarl.supervised.lstm import ROWS_AT_ONCE, LSTMCell, LSTMState
 from metarl.supervised.lstm_learner import LSTMLearner
 from metarl.supervised.mann import MemoryAugmentedNetwork
 from metarl.supervised.sequence import label_codes, shuffled_support
@@ -38,6 +38,17 @@ def test_lstm_steps_are_those_of_torch():
         x = normal(2, 3, seed=t)
         state, expected = cell.step(params, x, state), reference(x, expected)
         torch.testing.assert_close((state.hidden, state.cell), expected)
+
+
+def test_many_elements_are_stepped_in_parts_where_no_derivative_is_wanted():
+    """More than a part, and not a multiple of it; a state may be one for all elements, expanded."""
+    cell, rows = LSTMCell(3, 4), (5, ROWS_AT_ONCE // 4)
+    params = float64(cell.init(torch.Generator().manual_seed(0)))
+    x, state = normal(*rows, 3), LSTMState(normal(5, 1, 4, seed=1).expand(*rows, 4), normal(*rows, 4, seed=2))
+    whole = cell.step(params, x, state)
+    with torch.no_grad():
+        parts = cell.step(params, x, state)
+    torch.testing.assert_close((parts.hidden, parts.cell), (whole.hidden, whole.cell))
 
 
 @pytest.mark.parametrize("labels", ["delayed", "paired"])
@@ -187,6 +198,19 @@ def test_a_dense_block_and_an_attention_by_hand():
         assert float(read[0, t, 1]) == pytest.approx(expected_t)
 
 
+def test_alike_an_attention_looks_at_what_resembles_an_element():
+    """Its scores are then |W x|^2 at the element itself, which none beats of those as long."""
+    layer = Attention(16, 2, alike=True)
+    params = float64(layer.init(5, torch.Generator().manual_seed(0)))
+    query, key, value = (normal(40, 5) @ params["weight"]).split((16, 16, 2), dim=-1)
+    assert torch.equal(query, key)
+    assert not torch.equal(key[:, :2], value)
+    nearest = torch.nn.functional.normalize(query) @ torch.nn.functional.normalize(key).T
+    assert torch.equal(nearest.argmax(1), torch.arange(40))
+    apart = Attention(16, 2).init(5, torch.Generator().manual_seed(0))["weight"]
+    assert not torch.equal(apart[:, :16], apart[:, 16:32])
+
+
 def test_a_tc_block_sees_the_whole_sequence_and_no_more():
     assert [block.dilation for block in temporal_convolution(6, 4)] == [1, 2, 4]
     assert [block.dilation for block in temporal_convolution(8, 4)] == [1, 2, 4]
@@ -194,14 +218,14 @@ def test_a_tc_block_sees_the_whole_sequence_and_no_more():
 
 
 def test_snail_answers_as_if_each_query_alone_followed_the_support_set():
-    learner = SNAIL(PROBLEM, PIXELS, support=4, filters=3, attention=((4, 3), (4, 3)))
+    learner = SNAIL(PROBLEM, PIXELS, support=4, filters=3, attention=((4, 3), (4, 3)), label_scale=2.0)
     params = float64(learner.init(torch.Generator().manual_seed(0)))
     support = Examples(normal(2, 4, 2), torch.tensor([[0, 2, 1, 1], [2, 0, 0, 1]]))
     query = normal(2, 3, 2, seed=1)
     got = learner.predict(learner.adapt(params, support), query)
     for q in range(3):
         x = torch.cat((support.x, query[:, q : q + 1]), 1)
-        codes = torch.cat((one_hot(support.y, 3).double(), torch.zeros(2, 1, 3).double()), 1)
+        codes = torch.cat((2 * one_hot(support.y, 3).double(), torch.zeros(2, 1, 3).double()), 1)
         h = torch.cat((x, codes), -1)
         for i, layer in enumerate(learner.layers):
             h, _ = layer.run({n.split(".", 1)[1]: v for n, v in params.items() if n.startswith(f"layer{i}.")}, h)

@@ -85,13 +85,19 @@ class Attention:
 
     key: int
     value: int
+    alike: bool = False
+    """At the start queries and keys are one and the same map, so that elements look at those that resemble them."""
 
     @property
     def appended(self) -> int:
         return self.value
 
     def init(self, inputs: int, generator: torch.Generator) -> dict[str, Tensor]:
-        return affine(inputs, 2 * self.key + self.value, generator)
+        params = affine(inputs, 2 * self.key + self.value, generator)
+        if self.alike:
+            weight = params["weight"]
+            weight[:, : self.key] = weight[:, self.key : 2 * self.key]
+        return params
 
     def run(
         self, params: Mapping[str, Tensor], x: Float[Tensor, "task time inputs"]

@@ -134,10 +134,16 @@ class SnailSettings(Embedded):
     """Examples that temporal convolutions reach back: N x K, or K in regression, as presets set it."""
     filters: int = 128
     """Filters of each dense block. Paper: 128."""
+    alike: bool = False
+    """Queries and keys of an attention layer start alike, so that a query looks at examples that resemble it; else
+    independently, as is usual."""
+    label_scale: float = 1.0
+    """Factor on labels as they are read. Paper: 1."""
 
     def make(self, problem: Problem, network: NetworkConfig) -> Learner:
         """The learner."""
-        return SNAIL(problem, self.embedding(problem, network), self.support, self.filters)
+        embedding = self.embedding(problem, network)
+        return SNAIL(problem, embedding, self.support, self.filters, alike=self.alike, label_scale=self.label_scale)
 
 
 @dataclass(frozen=True)

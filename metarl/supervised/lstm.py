@@ -16,6 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+ROWS_AT_ONCE = 2048
+"""Elements of a batch that are stepped together where no derivative is wanted: what is made of them stays in a core's
+cache, which for the many coordinates of a learned optimizer is twice as fast."""
+
 
 @dataclass(frozen=True)
 class LSTMState:
@@ -52,6 +56,16 @@ class LSTMCell:
 
     def step(self, params: Mapping[str, Tensor], x: Float[Tensor, "*batch inputs"], state: LSTMState) -> LSTMState:
         """The state after input x."""
+        rows = x.shape[:-1]
+        if torch.is_grad_enabled() or rows.numel() <= ROWS_AT_ONCE:
+            return self._step(params, x, state)
+        inputs = (x, *(value.expand(*rows, -1) for value in (state.hidden, state.cell)))
+        parts = zip(*(value.flatten(0, -2).split(ROWS_AT_ONCE) for value in inputs), strict=True)
+        after = [self._step(params, part, LSTMState(hidden, cell)) for part, hidden, cell in parts]
+        hidden, cell = torch.cat([part.hidden for part in after]), torch.cat([part.cell for part in after])
+        return LSTMState(hidden.unflatten(0, rows), cell.unflatten(0, rows))
+
+    def _step(self, params: Mapping[str, Tensor], x: Float[Tensor, "*batch inputs"], state: LSTMState) -> LSTMState:
         z = torch.cat((x, state.hidden), dim=-1) @ params["weight"] + params["bias"]
         i, f, g, o = z.chunk(4, dim=-1)
         cell = torch.sigmoid(f) * state.cell + torch.sigmoid(i) * torch.tanh(g)

@@ -49,6 +49,10 @@ class SNAIL(SequenceLearner[ReadByLayers]):
     """Of each dense block. Default: the paper's."""
     attention: tuple[tuple[int, int], ...] = ((64, 32), (256, 128), (512, 256))
     """(key, value) sizes of the attention layers; a TC block stands between two. Default: the paper's."""
+    alike: bool = False
+    """Queries and keys of an attention layer start alike; else independently, as is usual."""
+    label_scale: float = 1.0
+    """Factor on labels as they are read; see `LSTMLearner`."""
 
     def __post_init__(self) -> None:
         if self.support < 1 or not self.attention:
@@ -61,7 +65,7 @@ class SNAIL(SequenceLearner[ReadByLayers]):
         for i, (key, value) in enumerate(self.attention):
             if i:
                 out.extend(temporal_convolution(self.support + 1, self.filters))
-            out.append(Attention(key, value))
+            out.append(Attention(key, value, self.alike))
         return tuple(out)
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
@@ -79,7 +83,8 @@ class SNAIL(SequenceLearner[ReadByLayers]):
         features: Float[Tensor, "task support feature"],
         support: Examples,
     ) -> ReadByLayers:
-        h = torch.cat((features, label_codes(support.y, self.problem.outputs, features)), dim=-1)
+        codes = self.label_scale * label_codes(support.y, self.problem.outputs, features)
+        h = torch.cat((features, codes), dim=-1)
         kept = []
         for i, layer in enumerate(self.layers):
             h, keeps = layer.run(part_of(params, f"layer{i}"), h)
