@@ -13,7 +13,7 @@ from metarl.supervised.episodes import Problem
 from metarl.supervised.evaluation import Summary, predictions, scores_by_step, step_numbers, summarise
 from metarl.supervised.learners import LEARNERS, steps_at_test
 from metarl.supervised.presets import PRESETS, preset
-from metarl.supervised.scoring import score_all
+from metarl.supervised.scoring import NUMBERS_AT_ONCE, draw_episodes, score_all
 from metarl.supervised.sinusoid import SinusoidSampler
 from metarl.supervised.task_source import SinusoidTasks, TaskSize
 
@@ -114,6 +114,16 @@ def test_scores_by_step_are_those_of_each_number_alone() -> None:
     answers = predictions(learner, params, episodes.support, episodes.query.x, [0, 4])
     assert [answer.shape for answer in answers] == [(2, 7, 1)] * 2
     assert steps_at_test(config.algo) == 10
+
+
+def test_large_tasks_are_drawn_like_small_ones_and_come_in_fewer_at_once() -> None:
+    sampler = SinusoidSampler(5, NUMBERS_AT_ONCE // 7)
+    batches = list(draw_episodes(sampler, 25, torch.Generator().manual_seed(3)))
+    assert [len(batch.query.x) for batch in batches] == [6, 6, 6, 2, 5]
+    generator = torch.Generator().manual_seed(3)
+    drawn = torch.cat([sampler(n, generator).query.y for n in (20, 5)])
+    assert torch.equal(torch.cat([batch.query.y for batch in batches]), drawn)
+    assert len(next(draw_episodes(SinusoidSampler(5, NUMBERS_AT_ONCE), 3, generator)).query.x) == 1
 
 
 def test_an_oracle_meets_the_tasks_of_the_others() -> None:
