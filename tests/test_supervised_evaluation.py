@@ -70,6 +70,12 @@ def test_the_default_preset_takes_few_omniglot_tasks_an_update() -> None:
     assert (proto.episodes.train_way, proto.episodes.train_query, proto.outer.schedule) == (60, 1, "cosine")
     relation = preset("omniglot", "relation", "default", 5, 1)
     assert (relation.episodes.train_way, relation.meta_batch, relation.network.halvings) == (20, 1, 2)
+    snail, papers = (preset("omniglot", "snail", name, 5, 1) for name in ("default", "paper"))
+    assert (snail.algo.alike, snail.algo.label_scale, snail.meta_batch) == (True, 10.0, 16)
+    assert (papers.algo.alike, papers.algo.label_scale, papers.meta_batch) == (False, 1.0, 32)
+    for learner in ("meta-lstm", "lstm-optimizer"):
+        learned = preset("omniglot", learner, "default", 5, 1)
+        assert (learned.algo.steps, learned.meta_batch, learned.episodes.train_query) == (3, 2, 3)
     assert preset("folder", "maml", "default", 5, 1).meta_batch == 4
 
 

@@ -211,6 +211,9 @@ def _images_in_minutes(config: SupervisedConfig, learner: LearnerName) -> Superv
     if isinstance(algo, MANN):
         # Reads of bare cosines are nearly flat, and a label that comes a step late has to be carried there.
         config = replace(config, algo=replace(algo, learned_strength=True, labels="paired", label_scale=10.0))
+    if isinstance(algo, SnailSettings):
+        # Attention from independent maps, and labels of one beside many features, stay at chance for long.
+        config = replace(config, algo=replace(algo, alike=True, label_scale=10.0), meta_batch=16)
     if family == "gradient" and config.episodes.way > 10:
         config = replace(config, meta_batch=min(config.meta_batch, 4))
     if isinstance(algo, LSTM | MANN):
@@ -221,6 +224,8 @@ def _images_in_minutes(config: SupervisedConfig, learner: LearnerName) -> Superv
     config = replace(config, iterations=IN_MINUTES[family], log_every=50, validate_every=250, checkpoint_every=250)
     if omniglot and isinstance(algo, MAMLSettings | FirstOrderMAMLSettings | MetaSGDSettings):
         return _few_tasks_an_update(config, algo)
+    if omniglot and isinstance(algo, LSTMOptimizerSettings | MetaLSTMSettings):
+        return _few_large_steps(config, algo)
     if omniglot and isinstance(algo, Prototypical):
         # One query of each class instead of 5: more updates, and of other classes, in the same time.
         outer = replace(config.outer, lr=3e-3, schedule="cosine")
@@ -254,4 +259,20 @@ def _few_tasks_an_update(
         meta_batch=2,
         iterations=(5000 if many else 8000) // min(episodes.shot, 3),
         validate_every=1000,
+    )
+
+
+def _few_large_steps(config: SupervisedConfig, algo: LSTMOptimizerSettings | MetaLSTMSettings) -> SupervisedConfig:
+    """Few steps, as large at the start as plain gradient descent takes here: more and better updates a minute."""
+    many = config.episodes.way > 10
+    if isinstance(algo, MetaLSTMSettings):
+        new: LSTMOptimizerSettings | MetaLSTMSettings = replace(algo, steps=3, init_input=-1.4)
+    else:
+        new = replace(algo, steps=3, unroll=3, scale=0.2)
+    return replace(
+        config,
+        algo=new,
+        episodes=replace(config.episodes, train_query=max(config.episodes.shot, 1 if many else 3)),
+        outer=replace(config.outer, lr=3e-3),
+        meta_batch=1 if many else 2,
     )

@@ -22,7 +22,7 @@ PUBLISHED: dict[str, tuple[tuple[float | None, float | None, float | None, float
     "prototypical": ((98.8, 99.7, 96.0, 98.9), "Snell et al. 2017, quoted in replications"),
     "relation": ((99.6, 99.8, 97.6, 99.1), "Sung et al. 2018, quoted in replications"),
     "mann": ((82.8, 94.9, None, None), "quoted in MAML, table 1; without convolutions"),
-    "snail": ((99.07, 99.78, 97.64, 99.36), "SNAIL (Mishra et al. 2018), quoted in the replication eambutu/snail-pytorch"),
+    "snail": ((99.07, 99.78, 97.64, 99.36), "SNAIL (Mishra et al. 2018), quoted in eambutu/snail-pytorch"),
 }
 """Accuracies on Omniglot (%) for SIZES, and where they were read."""
 PUBLISHED_SINUSOID: dict[str, dict[int, float]] = {
