@@ -19,7 +19,7 @@ EPISODES_AT_ONCE = 20
 """Tasks that are drawn together in evaluation; bounds the memory."""
 NUMBERS_AT_ONCE = 150_000
 """Input numbers (pixels) of tasks that are adapted together, if that is more than one task: some 190 Omniglot images,
-whose features stay in a core's cache. 20-way 5-shot tasks take half the time."""
+whose features stay in a core's cache."""
 
 
 def task_accuracies(prediction: Float[Tensor, "task query way"], y: Int[Tensor, "task query"]) -> Float[Tensor, task]:

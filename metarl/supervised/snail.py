@@ -7,7 +7,8 @@ Layers are causal, so what they make of the support set does not depend on the q
 set once, and each query extends them by one element; queries do not see one another.
 Source: Mishra, Rohaninejad, Chen and Abbeel 2018, "A simple neural attentive meta-learner",
 https://arxiv.org/abs/1707.03141, sections 3 and 4, appendix A.
-Differs: f is the shared embedding.
+Differs: f is the shared embedding. Beyond the paper, attention may start alike and labels be scaled: both make it find
+the example that resembles the query, without which it stays at chance for long.
 """
 
 from __future__ import annotations
