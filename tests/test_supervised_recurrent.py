@@ -233,6 +233,15 @@ def test_snail_answers_as_if_each_query_alone_followed_the_support_set():
         torch.testing.assert_close(got[:, q], expected)
 
 
+def test_a_label_scale_that_is_not_positive_is_an_error():
+    for make in (
+        lambda: SNAIL(PROBLEM, PIXELS, support=4, label_scale=0.0),
+        lambda: LSTMLearner(PROBLEM, PIXELS, label_scale=-1.0),
+    ):
+        with pytest.raises(ValueError, match=r"label_scale is .*, but must be positive"):
+            make()
+
+
 def test_shuffling_keeps_pairs_and_depends_on_progress_alone():
     x = torch.arange(12.0).reshape(2, 6, 1)
     episodes = Episodes(Examples(x, x.squeeze(-1).long()), Examples(x, x.squeeze(-1).long()))

@@ -34,6 +34,11 @@ def check_labels(labels: str, label_scale: float) -> None:
     """ValueError for settings of labels that are out of range."""
     if labels not in get_args(Labels):
         raise ValueError(f"unknown labels {labels!r}; allowed: {', '.join(get_args(Labels))}")
+    check_label_scale(label_scale)
+
+
+def check_label_scale(label_scale: float) -> None:
+    """ValueError unless positive."""
     if not label_scale > 0:
         raise ValueError(f"label_scale is {label_scale}, but must be positive")
 

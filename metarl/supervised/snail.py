@@ -28,7 +28,7 @@ from .episodes import Examples
 from .learner import MetaParams
 from .naming import named, part_of
 from .sequence import label_codes
-from .sequence_learner import SequenceLearner
+from .sequence_learner import SequenceLearner, check_label_scale
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class SNAIL(SequenceLearner[ReadByLayers]):
     def __post_init__(self) -> None:
         if self.support < 1 or not self.attention:
             raise ValueError(f"support {self.support} must be positive, and attention {self.attention} not empty")
+        check_label_scale(self.label_scale)
 
     @cached_property
     def layers(self) -> tuple[CausalLayer, ...]:
