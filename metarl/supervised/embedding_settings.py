@@ -96,7 +96,9 @@ class LSTM(Embedded):
 
     def make(self, problem: Problem, network: NetworkConfig) -> Learner:
         """The learner."""
-        return LSTMLearner(problem, self.embedding(problem, network), self.hidden, self.labels, self.label_scale)
+        return LSTMLearner(
+            problem, self.embedding(problem, network), self.hidden, self.labels, label_scale=self.label_scale
+        )
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,9 @@ class MANN(Embedded):
     def make(self, problem: Problem, network: NetworkConfig) -> Learner:
         """The learner."""
         sizes = (self.hidden, self.places, self.word, self.heads, self.decay, self.learned_strength)
-        return MemoryAugmentedNetwork(problem, self.embedding(problem, network), *sizes, self.labels, self.label_scale)
+        return MemoryAugmentedNetwork(
+            problem, self.embedding(problem, network), *sizes, self.labels, label_scale=self.label_scale
+        )
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from .episodes import Examples
 from .learner import MetaParams
 from .lstm import LSTMCell, LSTMState
 from .naming import named, part_of
-from .sequence import label_codes
 from .sequence_learner import Labels, SequenceLearner, check_labels, labels_as_read
 
 
@@ -51,12 +50,10 @@ class LSTMLearner(SequenceLearner[ReadByLSTM]):
     """Entries of the LSTM's state; Santoro et al. use 200."""
     labels: Labels = "delayed"
     """Which label is read with an example: the one before it, as in the papers, or its own."""
-    label_scale: float = 1.0
-    """Factor on labels as they are read. A one-hot label beside many features hardly moves the gates at the start, and
-    learning stays at chance for long; with about the square root of the number of features it soon leaves it."""
 
     def __post_init__(self) -> None:
-        check_labels(self.labels, self.label_scale)
+        super().__post_init__()
+        check_labels(self.labels)
 
     @cached_property
     def _cell(self) -> LSTMCell:
@@ -75,8 +72,7 @@ class LSTMLearner(SequenceLearner[ReadByLSTM]):
         features: Float[Tensor, "task support feature"],
         support: Examples,
     ) -> ReadByLSTM:
-        codes = self.label_scale * label_codes(support.y, self.problem.outputs, features)
-        labels, last_label = labels_as_read(codes, self.labels)
+        labels, last_label = labels_as_read(self.labels_of(support, features), self.labels)
         lstm = part_of(params, "lstm")
         state = self._cell.start((len(features),), features)
         for t in range(features.shape[1]):

@@ -31,7 +31,6 @@ from .learner import MetaParams
 from .least_recently_used import MemoryState, empty_memory, read_weights, step
 from .lstm import LSTMCell, LSTMState
 from .naming import named, part_of
-from .sequence import label_codes
 from .sequence_learner import Labels, SequenceLearner, check_labels, labels_as_read
 
 INITIAL_STRENGTH = 4.0
@@ -72,13 +71,12 @@ class MemoryAugmentedNetwork(SequenceLearner[ReadToMemory]):
     where a softmax of bare cosines over many places is nearly flat."""
     labels: Labels = "delayed"
     """Which label is read with an example: the one before it, as in the paper, or its own."""
-    label_scale: float = 1.0
-    """Factor on labels as they are read; see `LSTMLearner`."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 1 <= self.heads <= self.places:
             raise ValueError(f"heads {self.heads} must be between 1 and the number of places, {self.places}")
-        check_labels(self.labels, self.label_scale)
+        check_labels(self.labels)
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay {self.decay} must be at least 0 and below 1")
 
@@ -111,8 +109,7 @@ class MemoryAugmentedNetwork(SequenceLearner[ReadToMemory]):
         features: Float[Tensor, "task support feature"],
         support: Examples,
     ) -> ReadToMemory:
-        codes = self.label_scale * label_codes(support.y, self.problem.outputs, features)
-        labels, last_label = labels_as_read(codes, self.labels)
+        labels, last_label = labels_as_read(self.labels_of(support, features), self.labels)
         controller = part_of(params, "controller")
         state = self._cell.start((len(features),), features)
         memory = empty_memory(len(features), self.places, self.word, self.heads, features)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from .embedding import Embedding
 from .embedding_learner import EmbeddingLearner, Read
-from .episodes import Episodes, Problem
-from .sequence import shuffled_support
+from .episodes import Episodes, Examples, Problem
+from .sequence import label_codes, shuffled_support
 
 Labels = Literal["delayed", "paired"]
 
@@ -25,22 +25,26 @@ class SequenceLearner(EmbeddingLearner[Read]):
     embedding: Embedding
     shuffle: bool = field(default=True, kw_only=True)
     """Read support sets in random order in meta-training."""
+    label_scale: float = field(default=1.0, kw_only=True)
+    """Factor on labels as they are read. A one-hot label beside many features hardly counts at the start, and learning
+    stays at chance for long; with about the square root of the number of features it soon leaves it."""
+
+    def __post_init__(self) -> None:
+        if not self.label_scale > 0:
+            raise ValueError(f"label_scale is {self.label_scale}, but must be positive")
 
     def arranged(self, episodes: Episodes, progress: float) -> Episodes:
         return shuffled_support(episodes, progress) if self.shuffle else episodes
 
+    def labels_of(self, support: Examples, like: Tensor) -> Float[Tensor, "task support out"]:
+        """Codes of a support set's labels as they are read, of `like`'s type."""
+        return self.label_scale * label_codes(support.y, self.problem.outputs, like)
 
-def check_labels(labels: str, label_scale: float) -> None:
-    """ValueError for settings of labels that are out of range."""
+
+def check_labels(labels: str) -> None:
+    """ValueError for an unknown way to read labels."""
     if labels not in get_args(Labels):
         raise ValueError(f"unknown labels {labels!r}; allowed: {', '.join(get_args(Labels))}")
-    check_label_scale(label_scale)
-
-
-def check_label_scale(label_scale: float) -> None:
-    """ValueError unless positive."""
-    if not label_scale > 0:
-        raise ValueError(f"label_scale is {label_scale}, but must be positive")
 
 
 def labels_as_read(

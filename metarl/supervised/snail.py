@@ -27,8 +27,7 @@ from .embedding_learner import ReadSupport
 from .episodes import Examples
 from .learner import MetaParams
 from .naming import named, part_of
-from .sequence import label_codes
-from .sequence_learner import SequenceLearner, check_label_scale
+from .sequence_learner import SequenceLearner
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,11 @@ class SNAIL(SequenceLearner[ReadByLayers]):
     """(key, value) sizes of the attention layers; a TC block stands between two. Default: the paper's."""
     alike: bool = False
     """Queries and keys of an attention layer start alike; else independently, as is usual."""
-    label_scale: float = 1.0
-    """Factor on labels as they are read; see `LSTMLearner`."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.support < 1 or not self.attention:
             raise ValueError(f"support {self.support} must be positive, and attention {self.attention} not empty")
-        check_label_scale(self.label_scale)
 
     @cached_property
     def layers(self) -> tuple[CausalLayer, ...]:
@@ -85,8 +82,7 @@ class SNAIL(SequenceLearner[ReadByLayers]):
         features: Float[Tensor, "task support feature"],
         support: Examples,
     ) -> ReadByLayers:
-        codes = self.label_scale * label_codes(support.y, self.problem.outputs, features)
-        h = torch.cat((features, codes), dim=-1)
+        h = torch.cat((features, self.labels_of(support, features)), dim=-1)
         kept = []
         for i, layer in enumerate(self.layers):
             h, keeps = layer.run(part_of(params, f"layer{i}"), h)
