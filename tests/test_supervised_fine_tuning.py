@@ -67,13 +67,34 @@ def test_from_scratch_nothing_is_meta_learned_and_the_support_set_is_fitted() ->
     assert support_loss(300) < 0.5 * support_loss(0)
 
 
-def test_a_new_head_gives_every_class_the_same_logit() -> None:
+def test_a_new_head_gives_every_class_of_the_task_the_same_logit() -> None:
     learner = FineTuning(WITH_NORM, 0.1, 0, new_head=True)
     params, episodes = params_for(learner), episodes_for(learner, (2,))
-    assert (learner.predict(learner.adapt(params, episodes.support), episodes.query.x) == 0).all()
-    theta = with_new_head(WITH_NORM, params["theta"])
-    assert torch.equal(theta[:-18], params["theta"][:-18])
-    assert (theta[-18:] == 0).all()
+    n_classes = int(episodes.support.y.max()) + 1
+    logits = learner.predict(learner.adapt(params, episodes.support), episodes.query.x)
+    assert logits.shape == (*episodes.query.y.shape, n_classes)
+    assert (logits == 0).all()
+    theta = with_new_head(WITH_NORM, params["theta"], 2)
+    n_head = (WITH_NORM.feature_dim + 1) * 2
+    assert torch.equal(theta[:-n_head], params["theta"][: -(WITH_NORM.feature_dim + 1) * (WITH_NORM.outputs or 0)])
+    assert (theta[-n_head:] == 0).all()
+
+
+@pytest.mark.parametrize("statistics", ["transductive", "inductive"])
+def test_fine_tuning_does_not_depend_on_how_many_classes_training_told_apart(statistics: Any) -> None:
+    """The new head has the task's two classes, whatever the old one had: same body, same predictions."""
+    many = WITH_NORM.with_outputs(11)
+    theta = many.init(torch.Generator().manual_seed(0))
+    learners = [FineTuning(n, 0.3, 3, new_head=True, statistics=statistics) for n in (many, many.with_outputs(2))]
+    generator = torch.Generator().manual_seed(1)
+    support = Examples(torch.randn(3, 4, 2, generator=generator), torch.tensor([[0, 1, 0, 1]] * 3))
+    query = torch.randn(3, 5, 2, generator=generator)
+    found = [
+        learner.predict(learner.adapt({"theta": at}, support), query)
+        for learner, at in zip(learners, (theta, with_new_head(many, theta, 2)), strict=True)
+    ]
+    assert found[0].shape == (3, 5, 2)
+    assert torch.equal(*found)
 
 
 def test_the_oracle_sees_the_task_with_every_input() -> None:

@@ -13,7 +13,7 @@ pads stride 2 on one side only; the sizes of all layers are the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -97,6 +97,9 @@ class Conv4:
         if self.outputs is not None:
             entries += [("head.weight", (self.feature_dim, self.outputs)), ("head.bias", (self.outputs,))]
         return ParamLayout(tuple(entries))
+
+    def with_outputs(self, outputs: int) -> Conv4:
+        return replace(self, outputs=outputs)
 
     def init(self, generator: torch.Generator) -> Float[Tensor, " P"]:
         """Glorot uniform weights, zero shifts and biases, unit scales."""

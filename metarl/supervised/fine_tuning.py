@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metarl.inner import adapt, adapt_with
+from metarl.policies.params import ParamLayout
 
 from .episodes import Episodes, Examples
 from .fast_weights import FastWeights, Statistics, TaskParams, check_positive, check_steps
@@ -41,7 +42,8 @@ class FineTuning:
     optimiser: Literal["sgd", "adam"] = "sgd"
     """Plain gradient descent, or Adam."""
     new_head: bool = False
-    """Start adaptation from a head of zeros. Needed where training told other classes apart than the episodes."""
+    """In classification: start adaptation from a head of zeros with an output for each class of the task. Needed where
+    training told other classes apart than the episodes."""
     pretrain: bool = True
     """False for training from scratch: the meta-gradient is empty and theta stays as it was drawn."""
     statistics: Statistics = "transductive"
@@ -58,6 +60,10 @@ class FineTuning:
     def _weights(self) -> FastWeights:
         return FastWeights(self.network, "all", self.statistics)
 
+    def _weights_for(self, n_classes: int) -> FastWeights:
+        """With a head of the task's own classes."""
+        return FastWeights(self.network.with_outputs(n_classes), "all", self.statistics)
+
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         return {"theta": self.network.init(generator)}
 
@@ -66,22 +72,26 @@ class FineTuning:
         return self.adapted_after(params, support, [check_steps(steps, self.steps)])[0]
 
     def adapted_after(self, params: MetaParams, support: Examples, counts: Sequence[int]) -> list[TaskParams]:
-        theta, count = params["theta"], max(counts, default=0)
+        theta, count, weights = params["theta"], max(counts, default=0), self._weights
         if self.new_head:
-            theta = with_new_head(self.network, theta)
-        fixed, fast = self._weights.split(theta, len(support.x))
-        batch, moments = self._weights.batch(fixed, support)
-        gradient, batches = self._weights.gradient(first_order=True), [batch] * count
+            n_classes = int(support.y.max()) + 1
+            theta, weights = with_new_head(self.network, theta, n_classes), self._weights_for(n_classes)
+        fixed, fast = weights.split(theta, len(support.x))
+        batch, moments = weights.batch(fixed, support)
+        gradient, batches = weights.gradient(first_order=True), [batch] * count
         if self.optimiser == "sgd":
             path = adapt(gradient, fast, batches, [self.step_size] * count)
         else:
             path = adapt_with(InnerAdam(self.step_size), gradient, fast, batches)
-        return [self._weights.adapted(fixed, path[n], support, moments) for n in counts]
+        return [weights.adapted(fixed, path[n], support, moments) for n in counts]
 
     def predict(
         self, adapted: TaskParams, query_x: Float[Tensor, "task query *input"]
     ) -> Float[Tensor, "task query out"]:
-        return self._weights.predict(adapted, query_x)
+        if not self.new_head:
+            return self._weights.predict(adapted, query_x)
+        n_head = adapted.fast.shape[-1] - body_size(self.network)
+        return self._weights_for(n_head // (self.network.feature_dim + 1)).predict(adapted, query_x)
 
     def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
         """Of the mean loss of one network on all examples; from scratch there is none, and the objective is the loss
@@ -110,10 +120,17 @@ def oracle(network: Network) -> FineTuning:
     return FineTuning(network, steps=0)
 
 
-def with_new_head(network: Network, theta: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
-    """theta with a head of zeros: the same logits for every class, and no memory of what classes meant."""
-    size = sum(network.layout.unflatten(theta)[name].numel() for name in network.head_names)
-    return torch.cat([theta[: len(theta) - size], torch.zeros_like(theta[len(theta) - size :])])
+def with_new_head(network: Network, theta: Float[Tensor, " P"], n_classes: int) -> Float[Tensor, " Q"]:
+    """theta with a head of zeros for n_classes: the same logit for each, and no memory of what classes meant."""
+    size = network.with_outputs(n_classes).layout.size
+    body = theta[: body_size(network)]
+    return torch.cat([body, body.new_zeros(size - len(body))])
+
+
+def body_size(network: Network) -> int:
+    """Parameters before the head."""
+    entries = network.layout.entries
+    return ParamLayout(entries[: len(entries) - len(network.head_names)]).size
 
 
 def with_truth(examples: Examples, truth: Float[Tensor, "task fact"]) -> Examples:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -48,6 +48,9 @@ class Network(Protocol):
     @property
     def head_names(self) -> tuple[str, ...]:
         """Weight and bias of the head."""
+
+    def with_outputs(self, outputs: int) -> Network:
+        """The same backbone with a head of another size."""
 
     def init(self, generator: torch.Generator) -> Float[Tensor, " P"]:
         """New parameters."""
@@ -137,6 +140,9 @@ class MLP:
         if self.outputs is not None:
             entries += [("head.weight", (self.feature_dim, self.outputs)), ("head.bias", (self.outputs,))]
         return ParamLayout(tuple(entries))
+
+    def with_outputs(self, outputs: int) -> MLP:
+        return replace(self, outputs=outputs)
 
     def init(self, generator: torch.Generator) -> Float[Tensor, " P"]:
         return self.layout.flatten(

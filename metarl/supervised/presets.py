@@ -14,6 +14,7 @@ from .datasets import DATASETS, DatasetName, dataset_name, of_problem
 from .embedding_settings import LSTM, MANN, Matching, Prototypical, Relation, SnailSettings
 from .gradient_settings import (
     ANILSettings,
+    FineTuneSettings,
     FirstOrderMAMLSettings,
     LSTMOptimizerSettings,
     MAMLPlusPlusSettings,
@@ -230,6 +231,9 @@ def _images_in_minutes(config: SupervisedConfig, learner: LearnerName) -> Superv
         return _few_tasks_an_update(config, algo)
     if omniglot and isinstance(algo, LSTMOptimizerSettings | MetaLSTMSettings):
         return _few_large_steps(config, algo)
+    if omniglot and isinstance(algo, FineTuneSettings):
+        # Thousands of classes need some time; few examples of new ones, larger steps than of training.
+        return replace(config, algo=replace(algo, step_size=0.1), outer=replace(config.outer, lr=3e-3))
     if omniglot and isinstance(algo, Prototypical):
         # One query of each class instead of 5: more updates, and of other classes, in the same time.
         outer = replace(config.outer, lr=3e-3, schedule="cosine")
