@@ -27,7 +27,7 @@ from .batch_norm import EPSILON, Moments, batch_norm
 from .networks import Params, glorot_uniform, linear, named, norm_names, start
 from .norm_relu import norm_relu
 from .patches import extract
-from .task_conv import task_conv
+from .task_conv import halve, task_conv
 
 LAYERS = 4
 
@@ -151,7 +151,7 @@ class Conv4:
             used.append(own)
             h = h.relu()
             if i < self.halvings:
-                h = functional.max_pool2d(h.flatten(0, 1), 2).unflatten(0, h.shape[:2])
+                h = halve(h)
         return h.mean((3, 4)) if self.spatial_mean else h.flatten(2), tuple(used)
 
     def head(

@@ -27,7 +27,6 @@ from typing import ClassVar, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from .batch_norm import batch_norm
 from .embedding import Context, Embedding, running
@@ -37,7 +36,7 @@ from .labels import class_means, one_hot
 from .learner import MetaParams
 from .naming import named, part_of
 from .objective import mean_query_loss
-from .task_conv import task_conv
+from .task_conv import halve, task_conv
 
 Loss = Literal["mse", "cross-entropy"]
 
@@ -182,5 +181,5 @@ class RelationNetwork(EmbeddingLearner[ClassFeatures]):
             used.append(its)
             h = torch.relu(h)
             if min(h.shape[3:]) > 1:
-                h = functional.max_pool2d(h.flatten(0, 1), 2).unflatten(0, h.shape[:2])
+                h = halve(h)
         return h.flatten(2), tuple(used)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, max_pool2d
 
 
 def task_conv(
@@ -30,6 +30,11 @@ def task_conv(
     n_tasks = len(x)
     out = _Conv.apply(x.transpose(0, 1).flatten(1, 2), weight.flatten(0, 1), stride, n_tasks)
     return out.unflatten(1, (n_tasks, -1)).transpose(0, 1)
+
+
+def halve(x: Float[Tensor, "task example channel height width"]) -> Float[Tensor, "task example channel row column"]:
+    """2 x 2 max-pooling; an odd last row or column is left out."""
+    return max_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2])
 
 
 class _Conv(torch.autograd.Function):
