@@ -44,8 +44,8 @@ MINUTES: dict[LearnerName, str] = {
     "lstm": "--meta-batch 16 --iterations 1000 --validate-every 250",
     "mann": "--meta-batch 16 --iterations 800 --validate-every 200",
     "snail": "--iterations 2000 --validate-every 500",
-    "lstm-optimizer": "--iterations 2000 --validate-every 500",
-    "meta-lstm": "--iterations 1500 --validate-every 500",
+    "lstm-optimizer": "--network.filters 64 --iterations 300 --validate-every 150",
+    "meta-lstm": "--network.filters 64 --iterations 500 --validate-every 250",
     "fine-tune": "--validate-every 1000",
     "reptile": "--iterations 600 --validate-every 300",
 }
@@ -59,8 +59,8 @@ MANY: dict[LearnerName, str] = {
     "lstm": "--meta-batch 4 --iterations 600 --validate-every 300",
     "mann": "--meta-batch 4 --iterations 500 --validate-every 250",
     "snail": "--meta-batch 4 --iterations 2000 --validate-every 500",
-    "lstm-optimizer": "--iterations 1500 --validate-every 500",
-    "meta-lstm": "--iterations 1000 --validate-every 500",
+    "lstm-optimizer": "--network.filters 64 --meta-batch 1 --iterations 400 --validate-every 200",
+    "meta-lstm": "--network.filters 64 --iterations 500 --validate-every 250",
     "reptile": "--iterations 200 --validate-every 100",
 }
 """The same with 20 ways."""

@@ -10,8 +10,9 @@ from metarl.supervised.causal import Attention, Dense, temporal_convolution
 from metarl.supervised.embedding import Embedding, Pixels
 from metarl.supervised.episodes import Episodes, Examples, Problem
 from metarl.supervised.least_recently_used import EMPTY, empty_memory, least_used, step
-from metarl.supervised.lstm import ROWS_AT_ONCE, LSTMCell, LSTMState
+from metarl.supervised.lstm import LSTMCell, LSTMState
 from metarl.supervised.lstm_learner import LSTMLearner
+from metarl.supervised.lstm_rows import ROWS_AT_ONCE
 from metarl.supervised.mann import MemoryAugmentedNetwork
 from metarl.supervised.sequence import label_codes, shuffled_support
 from metarl.supervised.snail import SNAIL
@@ -40,15 +41,37 @@ def test_lstm_steps_are_those_of_torch():
         torch.testing.assert_close((state.hidden, state.cell), expected)
 
 
-def test_many_elements_are_stepped_in_parts_where_no_derivative_is_wanted():
-    """More than a part, and not a multiple of it; a state may be one for all elements, expanded."""
+@pytest.mark.parametrize("what", ["hidden", "cell", "both"])
+def test_many_rows_have_the_values_and_derivatives_of_torchs_cell(what):
+    """More than a block, and not a multiple of it; two steps, from a state that is one for all rows, expanded."""
     cell, rows = LSTMCell(3, 4), (5, ROWS_AT_ONCE // 4)
     params = float64(cell.init(torch.Generator().manual_seed(0)))
-    x, state = normal(*rows, 3), LSTMState(normal(5, 1, 4, seed=1).expand(*rows, 4), normal(*rows, 4, seed=2))
-    whole = cell.step(params, x, state)
-    with torch.no_grad():
-        parts = cell.step(params, x, state)
-    torch.testing.assert_close((parts.hidden, parts.cell), (whole.hidden, whole.cell))
+    x, states = normal(*rows, 3), (normal(5, 1, 4, seed=1), normal(5, 1, 4, seed=2))
+    weights = normal(2, *rows, 4, seed=3)
+    leaves = [leaf.requires_grad_() for leaf in (*params.values(), x, *states)]
+
+    def objective(hidden, cell):
+        used = {"hidden": hidden * weights[0], "cell": cell * weights[1]}
+        return (used["hidden"] + used["cell"] if what == "both" else used[what]).sum()
+
+    state = LSTMState(*(value.expand(*rows, 4) for value in states))
+    for _ in range(2):
+        state = cell.step(params, x, state)
+    found = torch.autograd.grad(objective(state.hidden, state.cell), leaves)
+
+    reference = torch.nn.LSTMCell(3, 4, dtype=torch.float64)
+    own = {
+        "weight_ih": params["weight"][:3].T,
+        "weight_hh": params["weight"][3:].T,
+        "bias_ih": params["bias"],
+        "bias_hh": torch.zeros(16, dtype=torch.float64),
+    }
+    expected = tuple(value.expand(*rows, 4).flatten(0, 1) for value in states)
+    for _ in range(2):
+        expected = torch.func.functional_call(reference, own, (x.flatten(0, 1), expected))
+    hidden, memory = (value.unflatten(0, rows) for value in expected)
+    torch.testing.assert_close((state.hidden, state.cell), (hidden, memory))
+    torch.testing.assert_close(found, torch.autograd.grad(objective(hidden, memory), leaves))
 
 
 @pytest.mark.parametrize("labels", ["delayed", "paired"])

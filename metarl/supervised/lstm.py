@@ -16,9 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-ROWS_AT_ONCE = 2048
-"""Elements of a batch that are stepped together where no derivative is wanted: what is made of them stays in a core's
-cache; a learned optimizer has a hundred times as many."""
+from .lstm_rows import ROWS_AT_ONCE, step_rows
 
 
 @dataclass(frozen=True)
@@ -55,17 +53,12 @@ class LSTMCell:
         return LSTMState(zeros, zeros)
 
     def step(self, params: Mapping[str, Tensor], x: Float[Tensor, "*batch inputs"], state: LSTMState) -> LSTMState:
-        """The state after input x."""
+        """The state after input x. Of more than `lstm_rows.ROWS_AT_ONCE` rows it is differentiable once."""
         rows = x.shape[:-1]
-        if torch.is_grad_enabled() or rows.numel() <= ROWS_AT_ONCE:
-            return self._step(params, x, state)
-        inputs = (x, *(value.expand(*rows, -1) for value in (state.hidden, state.cell)))
-        parts = zip(*(value.flatten(0, -2).split(ROWS_AT_ONCE) for value in inputs), strict=True)
-        after = [self._step(params, part, LSTMState(hidden, cell)) for part, hidden, cell in parts]
-        hidden, cell = torch.cat([part.hidden for part in after]), torch.cat([part.cell for part in after])
-        return LSTMState(hidden.unflatten(0, rows), cell.unflatten(0, rows))
-
-    def _step(self, params: Mapping[str, Tensor], x: Float[Tensor, "*batch inputs"], state: LSTMState) -> LSTMState:
+        if rows.numel() > ROWS_AT_ONCE:
+            flat, before, memory = (value.expand(*rows, -1).flatten(0, -2) for value in (x, state.hidden, state.cell))
+            hidden, cell = step_rows(flat, before, memory, params["weight"], params["bias"])
+            return LSTMState(hidden.unflatten(0, rows), cell.unflatten(0, rows))
         z = torch.cat((x, state.hidden), dim=-1) @ params["weight"] + params["bias"]
         i, f, g, o = z.chunk(4, dim=-1)
         cell = torch.sigmoid(f) * state.cell + torch.sigmoid(i) * torch.tanh(g)
