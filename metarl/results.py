@@ -304,7 +304,6 @@ def fewshot_blocks(folder: Path = RESULTS) -> dict[str, str]:
         "sinusoid": result_tables.sinusoid_table(records),
         "characters": result_tables.omniglot_table(records, "characters"),
         "alphabets": result_tables.omniglot_table(records, "alphabets"),
-        "baselines": result_tables.baseline_table(records, "characters"),
         "lake": result_tables.lake_table(read_json(folder / "lake.json")),
         "sources": result_tables.sources(),
         "speed": result_tables.peers_table(read_json(folder / "supervised_peers.json")),

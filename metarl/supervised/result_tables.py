@@ -123,21 +123,6 @@ def sinusoid_table(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def baseline_table(records: Sequence[Record], split: str) -> str:
-    """What needs no meta-training, from the first record that was evaluated with baselines, by size of the tasks."""
-    found: dict[str, dict[tuple[int, int], str]] = {}
-    for record in _sorted(records, "omniglot", split):
-        for test in record["tests"]:
-            for name, scores in test["baselines"].items():
-                found.setdefault(name, {}).setdefault((test["way"], test["shot"]), _percent(scores["accuracy"][-1]))
-    if not found:
-        return NOTHING
-    columns = [f"{way}-way {shot}-shot" for way, shot in SIZES]
-    lines = [_row(["without meta-training", *columns]), _row(["---"] * (len(columns) + 1))]
-    lines += [_row([name, *(cells.get(size, "") for size in SIZES)]) for name, cells in sorted(found.items())]
-    return "\n".join(lines)
-
-
 def peers_table(record: Mapping[str, Any]) -> str:
     """How many times as long the other ways to a meta-gradient take."""
     ways = [way for way in record["works"][0]["ratio"] if way != "ours"]
