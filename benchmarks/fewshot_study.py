@@ -5,7 +5,7 @@ python benchmarks/fewshot_study.py run [NAME...] [OPTION...]  train, evaluate an
 python benchmarks/fewshot_study.py pictures                   copy the pictures of docs/fewshot.md from the runs
 
 Runs lie in runs/fewshot, records in results/supervised. An interrupted run is continued. On Omniglot a training takes
-two to twenty minutes of one core, MAML's 5-way one forty; OPTIONs, such as `--iterations 30000` or `--data FOLDER`, are
+two to twenty minutes of one core, MAML's forty and sixty; OPTIONs, such as `--iterations 30000` or `--data FOLDER`, are
 added to every training command and go before that. Then `python -m metarl.results readme`.
 """
 
@@ -40,7 +40,7 @@ MINUTES: dict[LearnerName, str] = {
     "prototypical": "--iterations 12000 --validate-every 2000",
     "matching": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 8000 --validate-every 800",
     "siamese": "--train-way 20 --train-query 3 --meta-batch 1 --outer.lr 0.003 --iterations 6000 --validate-every 1000",
-    "relation": "--validate-every 1000",
+    "relation": "--iterations 20000 --validate-every 1000",
     "lstm": "--meta-batch 16 --iterations 1000 --validate-every 250",
     "mann": "--meta-batch 16 --iterations 800 --validate-every 200",
     "snail": "--iterations 2000 --validate-every 500",
@@ -51,7 +51,7 @@ MINUTES: dict[LearnerName, str] = {
 }
 """About three minutes on Omniglot, more where it is known to help; 5 ways where the number of classes counts."""
 MANY: dict[LearnerName, str] = {
-    "maml": "--iterations 12000",
+    "maml": "--iterations 48000",
     "fo-maml": "--iterations 5000",
     "anil": "--meta-batch 2 --outer.lr 0.002 --iterations 4000",
     "meta-sgd": "--iterations 2500 --validate-every 500",
