@@ -37,40 +37,38 @@ class _StepRows(torch.autograd.Function):
         ctx: Any, x: Tensor, hidden: Tensor, cell: Tensor, weight: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x, hidden, cell, weight, bias)
-        new_hidden, new_cell = torch.empty_like(hidden), torch.empty_like(cell)
-        for rows in _blocks(len(x)):
-            i, f, g, o = _gates(torch.cat((x[rows], hidden[rows]), 1), weight, bias)
-            new = i.mul_(g).add_(f.mul_(cell[rows].T.contiguous()))
-            new_cell[rows] = new.T
-            new_hidden[rows] = o.mul_(new.tanh_()).T
+        new_hidden, new_cell = _columns(hidden), _columns(cell)
+        for block in _blocks(len(x)):
+            i, f, g, o = _gates(_seen(x, hidden, block), weight, bias)
+            new = i.mul_(g).add_(f.mul_(cell.T[:, block]))
+            new_cell.T[:, block] = new
+            torch.mul(o, new.tanh_(), out=new_hidden.T[:, block])
         return new_hidden, new_cell
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_new_hidden: Tensor, d_new_cell: Tensor) -> Any:
         x, hidden, cell, weight, bias = ctx.saved_tensors
-        d_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        d_hidden, d_cell = torch.empty_like(hidden), torch.empty_like(cell)
+        d_x = _columns(x) if ctx.needs_input_grad[0] else None
+        d_hidden, d_cell = _columns(hidden), _columns(cell)
         d_weight, d_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-        for rows in _blocks(len(x)):
-            seen = torch.cat((x[rows], hidden[rows]), 1)
-            before = cell[rows].T.contiguous()
+        for block in _blocks(len(x)):
+            seen, before = _seen(x, hidden, block), cell.T[:, block].contiguous()
             i, f, g, o = gates = _gates(seen, weight, bias)
             squashed = torch.addcmul(f * before, i, g).tanh_()
-            d_out = d_new_hidden[rows].T.contiguous()
-            d_new = (1 - squashed.square()).mul_(o).mul_(d_out).add_(d_new_cell[rows].T)
-            d_cell[rows] = (d_new * f).T
+            d_out = d_new_hidden.T[:, block].contiguous()
+            d_new = (1 - squashed.square()).mul_(o).mul_(d_out).add_(d_new_cell.T[:, block])
+            torch.mul(d_new, f, out=d_cell.T[:, block])
             # Of what the gates are the sigmoid or tanh of.
             d_z = torch.stack((d_new * g, d_new * before, d_new * i, d_out * squashed))
             d_z[:2] *= gates[:2] * (1 - gates[:2])
             d_z[2] *= 1 - g.square()
             d_z[3] *= o * (1 - o)
             flat = d_z.flatten(0, 1)
-            d_seen = flat.T @ weight.T
             if d_x is not None:
-                d_x[rows] = d_seen[:, : x.shape[1]]
-            d_hidden[rows] = d_seen[:, x.shape[1] :]
-            d_weight.addmm_(seen.T, flat.T)
+                torch.mm(weight[: x.shape[1]], flat, out=d_x.T[:, block])
+            torch.mm(weight[x.shape[1] :], flat, out=d_hidden.T[:, block])
+            d_weight.addmm_(seen, flat.T)
             d_bias += flat.sum(1)
         return d_x, d_hidden, d_cell, d_weight, d_bias
 
@@ -79,9 +77,19 @@ def _blocks(n_rows: int) -> Iterator[slice]:
     return (slice(first, first + ROWS_AT_ONCE) for first in range(0, n_rows, ROWS_AT_ONCE))
 
 
+def _columns(like: Float[Tensor, "row entry"]) -> Float[Tensor, "row entry"]:
+    """Room for as much, a column after the other: what the next step, and the next layer, read without turning it."""
+    return like.new_empty(like.shape[::-1]).T
+
+
+def _seen(x: Tensor, hidden: Tensor, block: slice) -> Float[Tensor, "inputs_and_hidden row"]:
+    """[x, h] of a block's rows."""
+    return torch.cat((x.T[:, block], hidden.T[:, block]))
+
+
 def _gates(seen: Tensor, weight: Tensor, bias: Tensor) -> Float[Tensor, "4 hidden row"]:
     """i, f, g, o of rows of [x, h]."""
-    z = torch.addmm(bias.unsqueeze(1), weight.T, seen.T).unflatten(0, (4, -1))
+    z = torch.addmm(bias.unsqueeze(1), weight.T, seen).unflatten(0, (4, -1))
     z[:2].sigmoid_()
     z[2].tanh_()
     z[3].sigmoid_()
