@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_supervised_maml import CONV, REGRESSION, WITH_NORM, episodes_for
+from test_supervised_maml import CONV, REGRESSION, WITH_NORM, Linear, episodes_for
 
 from metarl.supervised.anil import anil
 from metarl.supervised.episodes import Episodes, Examples
@@ -144,6 +144,7 @@ def test_a_task_that_blows_up_leaves_the_others_alone() -> None:
         (lambda: MetaSGD(CONV, steps=0), "steps is 0, but must be positive"),
         (lambda: MAML(MLP(1, None)), "has no head to adapt"),
         (lambda: Reptile(CONV, batch=0), "batch is 0, but must be positive"),
+        (lambda: FineTuning(Linear(), new_head=True), "Linear has no with_outputs"),
         (lambda: FineTuning(CONV, steps=-1), "steps is -1, but must be at least 0"),
         (lambda: MAMLPlusPlus(CONV, multi_step_until=2.0), r"multi_step_until is 2.0, but must be in \[0, 1\]"),
     ],

@@ -26,7 +26,7 @@ from .episodes import Episodes, Examples
 from .fast_weights import FastWeights, Statistics, TaskParams, check_positive, check_steps
 from .inner_adam import InnerAdam
 from .learner import MetaGradient, MetaParams
-from .networks import Network
+from .networks import Network, Resizable
 from .objective import differentiate, mean_query_loss
 
 
@@ -55,14 +55,24 @@ class FineTuning:
         if self.optimiser not in ("sgd", "adam"):
             raise ValueError(f"optimiser is {self.optimiser!r}; allowed: sgd, adam")
         _ = self._weights  # whose settings are checked
+        _ = self.new_head and self._resizable
 
     @cached_property
     def _weights(self) -> FastWeights:
         return FastWeights(self.network, "all", self.statistics)
 
+    @property
+    def _resizable(self) -> Resizable:
+        if not isinstance(self.network, Resizable):
+            raise ValueError(
+                f"new_head is set, but {type(self.network).__name__} has no with_outputs(outputs), which makes the "
+                "same network with a head of another size; give it one, or leave new_head out"
+            )
+        return self.network
+
     def _weights_for(self, n_classes: int) -> FastWeights:
         """With a head of the task's own classes."""
-        return FastWeights(self.network.with_outputs(n_classes), "all", self.statistics)
+        return FastWeights(self._resizable.with_outputs(n_classes), "all", self.statistics)
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         return {"theta": self.network.init(generator)}
@@ -75,7 +85,7 @@ class FineTuning:
         theta, count, weights = params["theta"], max(counts, default=0), self._weights
         if self.new_head:
             n_classes = int(support.y.max()) + 1
-            theta, weights = with_new_head(self.network, theta, n_classes), self._weights_for(n_classes)
+            theta, weights = with_new_head(self._resizable, theta, n_classes), self._weights_for(n_classes)
         fixed, fast = weights.split(theta, len(support.x))
         batch, moments = weights.batch(fixed, support)
         gradient, batches = weights.gradient(first_order=True), [batch] * count
@@ -120,7 +130,7 @@ def oracle(network: Network) -> FineTuning:
     return FineTuning(network, steps=0)
 
 
-def with_new_head(network: Network, theta: Float[Tensor, " P"], n_classes: int) -> Float[Tensor, " Q"]:
+def with_new_head(network: Resizable, theta: Float[Tensor, " P"], n_classes: int) -> Float[Tensor, " Q"]:
     """theta with a head of zeros for n_classes: the same logit for each, and no memory of what classes meant."""
     size = network.with_outputs(n_classes).layout.size
     body = theta[: body_size(network)]

@@ -49,9 +49,6 @@ class Network(Protocol):
     def head_names(self) -> tuple[str, ...]:
         """Weight and bias of the head."""
 
-    def with_outputs(self, outputs: int) -> Network:
-        """The same backbone with a head of another size."""
-
     def init(self, generator: torch.Generator) -> Float[Tensor, " P"]:
         """New parameters."""
 
@@ -69,6 +66,14 @@ class Network(Protocol):
         self, params: Params, x: Float[Tensor, "task example *input"], moments: Sequence[Moments] | None = None
     ) -> Float[Tensor, "task example out"]:
         """Outputs, or features where there is no head."""
+
+
+@runtime_checkable
+class Resizable(Network, Protocol):
+    """A network whose head can be of any size."""
+
+    def with_outputs(self, outputs: int) -> Network:
+        """The same backbone with a head of another size."""
 
 
 def linear(
