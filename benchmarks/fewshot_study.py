@@ -5,7 +5,7 @@ python benchmarks/fewshot_study.py run [NAME...] [OPTION...]  train, evaluate an
 python benchmarks/fewshot_study.py pictures                   copy the pictures of docs/fewshot.md from the runs
 
 Runs lie in runs/fewshot, records in results/supervised. An interrupted run is continued. On Omniglot a training takes
-two to twenty minutes of one core, MAML's forty and sixty; OPTIONs, such as `--iterations 30000` or `--data FOLDER`, are
+two minutes to half an hour of one core, MAML's an hour; OPTIONs, such as `--iterations 30000` or `--data FOLDER`, are
 added to every training command and go before that. Then `python -m metarl.results readme`.
 """
 

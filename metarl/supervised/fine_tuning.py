@@ -20,7 +20,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metarl.inner import adapt, adapt_with
-from metarl.policies.params import ParamLayout
 
 from .episodes import Episodes, Examples
 from .fast_weights import FastWeights, Statistics, TaskParams, check_positive, check_steps
@@ -100,7 +99,7 @@ class FineTuning:
     ) -> Float[Tensor, "task query out"]:
         if not self.new_head:
             return self._weights.predict(adapted, query_x)
-        n_head = adapted.fast.shape[-1] - body_size(self.network)
+        n_head = adapted.fast.shape[-1] - FastWeights(self.network, "head").fixed_layout.size
         return self._weights_for(n_head // (self.network.feature_dim + 1)).predict(adapted, query_x)
 
     def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
@@ -132,15 +131,8 @@ def oracle(network: Network) -> FineTuning:
 
 def with_new_head(network: Resizable, theta: Float[Tensor, " P"], n_classes: int) -> Float[Tensor, " Q"]:
     """theta with a head of zeros for n_classes: the same logit for each, and no memory of what classes meant."""
-    size = network.with_outputs(n_classes).layout.size
-    body = theta[: body_size(network)]
-    return torch.cat([body, body.new_zeros(size - len(body))])
-
-
-def body_size(network: Network) -> int:
-    """Parameters before the head."""
-    entries = network.layout.entries
-    return ParamLayout(entries[: len(entries) - len(network.head_names)]).size
+    body, _ = FastWeights(network, "head").split(theta, 1)
+    return torch.cat([body, body.new_zeros(network.with_outputs(n_classes).layout.size - len(body))])
 
 
 def with_truth(examples: Examples, truth: Float[Tensor, "task fact"]) -> Examples:

@@ -1,8 +1,8 @@
 """An LSTM's step on very many rows, as a learned optimizer takes it: one row a coordinate.
 
 Rows are stepped a block at a time, so that all that is made of a block stays in a core's cache, and with gates as the
-leading axis, so that each is one stretch of memory. Nothing but inputs is kept for the derivative: gates are computed
-anew there, which takes no longer than to read them, and the memory of a learned optimizer is these gates.
+leading axis, so that each is one stretch of memory. Nothing but inputs is kept for the derivative: gates, which would
+be most of a learned optimizer's memory, are computed anew there.
 """
 
 from __future__ import annotations
