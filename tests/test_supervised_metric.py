@@ -85,7 +85,7 @@ def test_full_context_embeddings_against_torchs_lstms():
     forward, backward = both(support.x)[0].chunk(2, dim=-1)
     g = forward + backward + support.x
     memory = learner.adapt(params, support)
-    torch.testing.assert_close(memory.keys, g.detach())
+    torch.testing.assert_close(memory.read.x, g.detach())
 
     cell = torch.nn.LSTMCell(2 * width, width, dtype=torch.float64)
     copy(cell, "attention", 2 * width)

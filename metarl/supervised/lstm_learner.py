@@ -21,8 +21,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .embedding import Context
-from .embedding_learner import ReadSupport
 from .episodes import Examples
 from .learner import MetaParams
 from .lstm import LSTMCell, LSTMState
@@ -31,7 +29,7 @@ from .sequence_learner import Labels, SequenceLearner, check_labels, labels_as_r
 
 
 @dataclass(frozen=True)
-class ReadByLSTM(ReadSupport):
+class ReadByLSTM:
     """The state after a support set."""
 
     state: LSTMState
@@ -65,22 +63,17 @@ class LSTMLearner(SequenceLearner[ReadByLSTM]):
         weight = (2 * torch.rand(self.hidden, self.problem.outputs, generator=generator) - 1) * bound
         return params | {"output.weight": weight, "output.bias": torch.zeros(self.problem.outputs)}
 
-    def read(
-        self,
-        params: MetaParams,
-        context: Context,
-        features: Float[Tensor, "task support feature"],
-        support: Examples,
-    ) -> ReadByLSTM:
-        labels, last_label = labels_as_read(self.labels_of(support, features), self.labels)
+    def read(self, params: MetaParams, support: Examples) -> ReadByLSTM:
+        features = support.x
+        labels, last_label = labels_as_read(self.codes(support), self.labels)
         lstm = part_of(params, "lstm")
         state = self._cell.start((len(features),), features)
         for t in range(features.shape[1]):
             state = self._cell.step(lstm, torch.cat((features[:, t], labels[:, t]), dim=-1), state)
-        return ReadByLSTM(params, context, state, last_label)
+        return ReadByLSTM(state, last_label)
 
     def answer(
-        self, read: ReadByLSTM, features: Float[Tensor, "task query feature"]
+        self, params: MetaParams, read: ReadByLSTM, features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query out"]:
         n_queries = features.shape[1]
         label, hidden, cell = (
@@ -88,5 +81,5 @@ class LSTMLearner(SequenceLearner[ReadByLSTM]):
             for value in (read.last_label, read.state.hidden, read.state.cell)
         )
         inputs = torch.cat((features, label), dim=-1)
-        state = self._cell.step(part_of(read.params, "lstm"), inputs, LSTMState(hidden, cell))
-        return state.hidden @ read.params["output.weight"] + read.params["output.bias"]
+        state = self._cell.step(part_of(params, "lstm"), inputs, LSTMState(hidden, cell))
+        return state.hidden @ params["output.weight"] + params["output.bias"]

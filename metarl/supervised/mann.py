@@ -24,8 +24,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from .embedding import Context
-from .embedding_learner import ReadSupport
 from .episodes import Examples
 from .learner import MetaParams
 from .least_recently_used import MemoryState, empty_memory, read_weights, step
@@ -38,7 +36,7 @@ INITIAL_STRENGTH = 4.0
 
 
 @dataclass(frozen=True)
-class ReadToMemory(ReadSupport):
+class ReadToMemory:
     """What the network carries after a support set."""
 
     state: LSTMState
@@ -102,14 +100,9 @@ class MemoryAugmentedNetwork(SequenceLearner[ReadToMemory]):
             params["heads.bias"][-self.heads :] = INITIAL_STRENGTH
         return params
 
-    def read(
-        self,
-        params: MetaParams,
-        context: Context,
-        features: Float[Tensor, "task support feature"],
-        support: Examples,
-    ) -> ReadToMemory:
-        labels, last_label = labels_as_read(self.labels_of(support, features), self.labels)
+    def read(self, params: MetaParams, support: Examples) -> ReadToMemory:
+        features = support.x
+        labels, last_label = labels_as_read(self.codes(support), self.labels)
         controller = part_of(params, "controller")
         state = self._cell.start((len(features),), features)
         memory = empty_memory(len(features), self.places, self.word, self.heads, features)
@@ -119,10 +112,10 @@ class MemoryAugmentedNetwork(SequenceLearner[ReadToMemory]):
             keys, gates, strengths = self._heads(params, state.hidden)
             memory, words = step(memory, keys, gates, strengths, self.decay)
             reading = words.flatten(1)
-        return ReadToMemory(params, context, state, memory, reading, last_label)
+        return ReadToMemory(state, memory, reading, last_label)
 
     def answer(
-        self, read: ReadToMemory, features: Float[Tensor, "task query feature"]
+        self, params: MetaParams, read: ReadToMemory, features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query out"]:
         tasks, queries = features.shape[:2]
         label, reading, hidden, cell = (
@@ -130,13 +123,13 @@ class MemoryAugmentedNetwork(SequenceLearner[ReadToMemory]):
             for value in (read.last_label, read.reading, read.state.hidden, read.state.cell)
         )
         inputs = torch.cat((features, label, reading), dim=-1)
-        hidden = self._cell.step(part_of(read.params, "controller"), inputs, LSTMState(hidden, cell)).hidden
-        keys, _, strengths = self._heads(read.params, hidden)
+        hidden = self._cell.step(part_of(params, "controller"), inputs, LSTMState(hidden, cell)).hidden
+        keys, _, strengths = self._heads(params, hidden)
         weights = read_weights(
             keys.flatten(1, 2), None if strengths is None else strengths.flatten(1), read.memory.content
         )
         words = (weights @ read.memory.content).reshape(tasks, queries, -1)
-        return torch.cat((hidden, words), dim=-1) @ read.params["output.weight"] + read.params["output.bias"]
+        return torch.cat((hidden, words), dim=-1) @ params["output.weight"] + params["output.bias"]
 
     def _heads(
         self, params: MetaParams, hidden: Float[Tensor, "*batch hidden"]

@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .embedding import Context, Embedding
-from .embedding_learner import EmbeddingLearner, ReadSupport
+from .embedding import Embedding
+from .embedding_learner import EmbeddingLearner
 from .episodes import Episodes, Examples
 from .labels import count_ways, one_hot, require_examples
 from .learner import MetaParams
@@ -33,16 +33,7 @@ from .sequence import shuffled_support
 
 
 @dataclass(frozen=True)
-class Memory(ReadSupport):
-    """A support set, embedded: what queries attend to."""
-
-    keys: Float[Tensor, "task support feature"]
-    """g(x_i, S)."""
-    y: Int[Tensor, "task support"]
-
-
-@dataclass(frozen=True)
-class MatchingNetwork(EmbeddingLearner[Memory]):
+class MatchingNetwork(EmbeddingLearner[Examples]):
     """Few-shot classifier; the number of classes is the episode's. With context, the support set's order matters."""
 
     title: ClassVar[str] = "a matching network"
@@ -78,19 +69,16 @@ class MatchingNetwork(EmbeddingLearner[Memory]):
             params |= named("attention", self._attention_cell.init(generator))
         return params
 
-    def read(
-        self,
-        params: MetaParams,
-        context: Context,
-        features: Float[Tensor, "task support feature"],
-        support: Examples,
-    ) -> Memory:
-        return Memory(params, context, self._support_embedding(params, features), support.y)
+    def read(self, params: MetaParams, support: Examples) -> Examples:
+        """What queries attend to: x are g(x_i, S)."""
+        return Examples(self._support_embedding(params, support.x), support.y)
 
-    def answer(self, read: Memory, features: Float[Tensor, "task query feature"]) -> Float[Tensor, "task query way"]:
+    def answer(
+        self, params: MetaParams, read: Examples, features: Float[Tensor, "task query feature"]
+    ) -> Float[Tensor, "task query way"]:
         """Logarithms of the class probabilities."""
-        queries = self._query_embedding(read, features)
-        return vote(self.sharpness * cosine_similarities(queries, read.keys), read.y)
+        queries = self._query_embedding(params, read.x, features)
+        return vote(self.sharpness * cosine_similarities(queries, read.x), read.y)
 
     def arranged(self, episodes: Episodes, progress: float) -> Episodes:
         # Only a context depends on the order of the support set.
@@ -107,18 +95,21 @@ class MatchingNetwork(EmbeddingLearner[Memory]):
         return forward + backward + features
 
     def _query_embedding(
-        self, memory: Memory, features: Float[Tensor, "task query feature"]
+        self,
+        params: MetaParams,
+        keys: Float[Tensor, "task support feature"],
+        features: Float[Tensor, "task query feature"],
     ) -> Float[Tensor, "task query feature"]:
         """f(x, S) from f'(x)."""
         if not self.context_steps:
             return features
-        params = part_of(memory.params, "attention")
+        own = part_of(params, "attention")
         state = self._attention_cell.start(tuple(features.shape[:2]), features)
         read = torch.zeros_like(features)
         for _ in range(self.context_steps):
-            state = self._attention_cell.step(params, torch.cat((features, read), dim=-1), state)
+            state = self._attention_cell.step(own, torch.cat((features, read), dim=-1), state)
             state = LSTMState(state.hidden + features, state.cell)
-            read = torch.softmax(state.hidden @ memory.keys.transpose(1, 2), dim=-1) @ memory.keys
+            read = torch.softmax(state.hidden @ keys.transpose(1, 2), dim=-1) @ keys
         return state.hidden
 
 

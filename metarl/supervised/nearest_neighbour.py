@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .embedding import Context, Embedding
-from .embedding_learner import EmbeddingLearner, ReadSupport
+from .embedding import Embedding
+from .embedding_learner import EmbeddingLearner
 from .episodes import Episodes, Examples
 from .labels import count_ways, one_hot, require_examples
 from .learner import MetaGradient, MetaParams
@@ -29,15 +29,7 @@ Distance = Literal["euclidean", "cosine"]
 
 
 @dataclass(frozen=True)
-class Neighbours(ReadSupport):
-    """A support set, embedded."""
-
-    features: Float[Tensor, "task support feature"]
-    y: Int[Tensor, "task support"] | Float[Tensor, "task support out"]
-
-
-@dataclass(frozen=True)
-class NearestNeighbour(EmbeddingLearner[Neighbours]):
+class NearestNeighbour(EmbeddingLearner[Examples]):
     """Few-shot learner for classes and for regression that is not meta-trained."""
 
     title: ClassVar[str] = "nearest neighbour"
@@ -48,22 +40,16 @@ class NearestNeighbour(EmbeddingLearner[Neighbours]):
         if self.distance not in ("euclidean", "cosine"):
             raise ValueError(f"unknown distance {self.distance!r}; allowed: euclidean, cosine")
 
-    def read(
-        self,
-        params: MetaParams,
-        context: Context,
-        features: Float[Tensor, "task support feature"],
-        support: Examples,
-    ) -> Neighbours:
-        return Neighbours(params, context, features, support.y)
+    def read(self, params: MetaParams, support: Examples) -> Examples:
+        return support
 
     def answer(
-        self, read: Neighbours, features: Float[Tensor, "task query feature"]
+        self, params: MetaParams, read: Examples, features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query out"]:
         if self.distance == "cosine":
-            distances = 1 - cosine_similarities(features, read.features)
+            distances = 1 - cosine_similarities(features, read.x)
         else:
-            distances = squared_distances(features, read.features)
+            distances = squared_distances(features, read.x)
         if read.y.dtype.is_floating_point:
             nearest = distances.argmin(2).unsqueeze(2).expand(-1, -1, read.y.shape[2])
             return read.y.gather(1, nearest)

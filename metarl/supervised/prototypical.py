@@ -16,40 +16,28 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from .embedding import Context, Embedding
-from .embedding_learner import EmbeddingLearner, ReadSupport
+from .embedding import Embedding
+from .embedding_learner import EmbeddingLearner
 from .episodes import Examples
 from .labels import class_means
 from .learner import MetaParams
 
 
 @dataclass(frozen=True)
-class Prototypes(ReadSupport):
-    """A support set, embedded."""
-
-    prototypes: Float[Tensor, "task way feature"]
-
-
-@dataclass(frozen=True)
-class PrototypicalNetwork(EmbeddingLearner[Prototypes]):
+class PrototypicalNetwork(EmbeddingLearner[Tensor]):
     """Few-shot classifier; the number of classes is the episode's, so training may use more of them than testing."""
 
     title: ClassVar[str] = "a prototypical network"
     embedding: Embedding
 
-    def read(
-        self,
-        params: MetaParams,
-        context: Context,
-        features: Float[Tensor, "task support feature"],
-        support: Examples,
-    ) -> Prototypes:
-        return Prototypes(params, context, class_means(features, support.y))
+    def read(self, params: MetaParams, support: Examples) -> Float[Tensor, "task way feature"]:
+        """The prototypes."""
+        return class_means(support.x, support.y)
 
     def answer(
-        self, read: Prototypes, features: Float[Tensor, "task query feature"]
+        self, params: MetaParams, read: Float[Tensor, "task way feature"], features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query way"]:
-        return -squared_distances(features, read.prototypes)
+        return -squared_distances(features, read)
 
 
 def squared_distances(

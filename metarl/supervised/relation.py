@@ -30,7 +30,7 @@ from torch import Tensor
 
 from .batch_norm import batch_norm
 from .embedding import Context, Embedding, running
-from .embedding_learner import EmbeddingLearner, ReadSupport
+from .embedding_learner import EmbeddingLearner
 from .episodes import Episodes, Examples
 from .labels import class_means, one_hot
 from .learner import MetaParams
@@ -47,7 +47,7 @@ FLOATS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
-class ClassFeatures(ReadSupport):
+class ClassFeatures:
     """A support set, embedded and averaged over the shots of each class."""
 
     features: Float[Tensor, "task way feature"]
@@ -104,36 +104,30 @@ class RelationNetwork(EmbeddingLearner[ClassFeatures]):
         module["3.weight"] = module["3.weight"] * 0.1
         return self.embedding.init(generator) | named(PART, self.embedding.with_running(module))
 
-    def read(
-        self,
-        params: MetaParams,
-        context: Context,
-        features: Float[Tensor, "task support feature"],
-        support: Examples,
-    ) -> ClassFeatures:
-        classes = class_means(features, support.y)
+    def read(self, params: MetaParams, support: Examples) -> ClassFeatures:
+        classes = class_means(support.x, support.y)
         if self.embedding.statistics == "running":
             moments = running(part_of(params, PART))
         else:
-            moments = self._relations(params, features, classes, None)[1]
-        return ClassFeatures(params, context, classes, moments)
+            moments = self._relations(params, support.x, classes, None)[1]
+        return ClassFeatures(classes, moments)
 
     def answer(
-        self, read: ClassFeatures, features: Float[Tensor, "task query feature"]
+        self, params: MetaParams, read: ClassFeatures, features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query way"]:
         """Relations before the sigmoid."""
         tasks, way, length = read.features.shape
         parts = features.split(max(1, FLOATS_AT_ONCE // (tasks * way * length)), dim=1)
-        return torch.cat([self._relations(read.params, part, read.features, read.moments)[0] for part in parts], dim=1)
+        return torch.cat([self._relations(params, part, read.features, read.moments)[0] for part in parts], dim=1)
 
     def query_loss(
-        self, read: ClassFeatures, episodes: Episodes, features: Float[Tensor, "task query feature"]
+        self, params: MetaParams, read: ClassFeatures, episodes: Episodes, features: Float[Tensor, "task query feature"]
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         if self.embedding.statistics == "running":
-            logits, used = self._relations(read.params, features, read.features, None)
-            replaced = named(PART, self.embedding.updated(part_of(read.params, PART), used))
+            logits, used = self._relations(params, features, read.features, None)
+            replaced = named(PART, self.embedding.updated(part_of(params, PART), used))
         else:
-            logits, replaced = self.answer(read, features), {}
+            logits, replaced = self.answer(params, read, features), {}
         y = episodes.query.y
         if self.loss == "cross-entropy":
             return mean_query_loss(logits, y), replaced

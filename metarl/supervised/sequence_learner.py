@@ -36,9 +36,9 @@ class SequenceLearner(EmbeddingLearner[Read]):
     def arranged(self, episodes: Episodes, progress: float) -> Episodes:
         return shuffled_support(episodes, progress) if self.shuffle else episodes
 
-    def labels_of(self, support: Examples, like: Tensor) -> Float[Tensor, "task support out"]:
-        """Codes of a support set's labels as they are read, of `like`'s type."""
-        return self.label_scale * label_codes(support.y, self.problem.outputs, like)
+    def codes(self, support: Examples) -> Float[Tensor, "task support out"]:
+        """Codes of a support set's labels as they are read, of its features' type."""
+        return self.label_scale * label_codes(support.y, self.problem.outputs, support.x)
 
 
 def check_labels(labels: str) -> None:

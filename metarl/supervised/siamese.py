@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from .embedding import Context, Embedding
-from .embedding_learner import EmbeddingLearner, ReadSupport
+from .embedding import Embedding
+from .embedding_learner import EmbeddingLearner
 from .episodes import Episodes, Examples
 from .labels import class_means
 from .learner import MetaParams
@@ -30,15 +30,7 @@ from .naming import named
 
 
 @dataclass(frozen=True)
-class Gallery(ReadSupport):
-    """A support set, embedded."""
-
-    features: Float[Tensor, "task support feature"]
-    y: Int[Tensor, "task support"]
-
-
-@dataclass(frozen=True)
-class SiameseNetwork(EmbeddingLearner[Gallery]):
+class SiameseNetwork(EmbeddingLearner[Examples]):
     """Few-shot classifier; the number of classes is the episode's."""
 
     title: ClassVar[str] = "a Siamese network"
@@ -50,25 +42,21 @@ class SiameseNetwork(EmbeddingLearner[Gallery]):
         similarity = {"weight": torch.full((width,), -1.0 / width), "bias": torch.zeros(())}
         return self.embedding.init(generator) | named("similarity", similarity)
 
-    def read(
-        self,
-        params: MetaParams,
-        context: Context,
-        features: Float[Tensor, "task support feature"],
-        support: Examples,
-    ) -> Gallery:
-        return Gallery(params, context, features, support.y)
+    def read(self, params: MetaParams, support: Examples) -> Examples:
+        return support
 
-    def answer(self, read: Gallery, features: Float[Tensor, "task query feature"]) -> Float[Tensor, "task query way"]:
+    def answer(
+        self, params: MetaParams, read: Examples, features: Float[Tensor, "task query feature"]
+    ) -> Float[Tensor, "task query way"]:
         """Log-odds that query and class are the same, averaged over the examples of the class."""
-        z = similarity(read.params, features, read.features)
+        z = similarity(params, features, read.x)
         return class_means(z.transpose(1, 2), read.y).transpose(1, 2)
 
     def query_loss(
-        self, read: Gallery, episodes: Episodes, features: Float[Tensor, "task query feature"]
+        self, params: MetaParams, read: Examples, episodes: Episodes, features: Float[Tensor, "task query feature"]
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         same = episodes.query.y.unsqueeze(2) == read.y.unsqueeze(1)
-        return balanced_cross_entropy(similarity(read.params, features, read.features), same), {}
+        return balanced_cross_entropy(similarity(params, features, read.x), same), {}
 
 
 def similarity(

@@ -22,8 +22,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .causal import Attention, CausalLayer, Kept, affine, temporal_convolution
-from .embedding import Context
-from .embedding_learner import ReadSupport
 from .episodes import Examples
 from .learner import MetaParams
 from .naming import named, part_of
@@ -31,14 +29,7 @@ from .sequence_learner import SequenceLearner
 
 
 @dataclass(frozen=True)
-class ReadByLayers(ReadSupport):
-    """What each layer keeps of a support set."""
-
-    kept: tuple[Kept, ...]
-
-
-@dataclass(frozen=True)
-class SNAIL(SequenceLearner[ReadByLayers]):
+class SNAIL(SequenceLearner[tuple[Kept, ...]]):
     """Few-shot learner for classes and for regression; the number of outputs is fixed."""
 
     title: ClassVar[str] = "SNAIL"
@@ -75,25 +66,20 @@ class SNAIL(SequenceLearner[ReadByLayers]):
             width += layer.appended
         return params | named("output", affine(width, self.problem.outputs, generator))
 
-    def read(
-        self,
-        params: MetaParams,
-        context: Context,
-        features: Float[Tensor, "task support feature"],
-        support: Examples,
-    ) -> ReadByLayers:
-        h = torch.cat((features, self.labels_of(support, features)), dim=-1)
+    def read(self, params: MetaParams, support: Examples) -> tuple[Kept, ...]:
+        """What each layer keeps."""
+        h = torch.cat((support.x, self.codes(support)), dim=-1)
         kept = []
         for i, layer in enumerate(self.layers):
             h, keeps = layer.run(part_of(params, f"layer{i}"), h)
             kept.append(keeps)
-        return ReadByLayers(params, context, tuple(kept))
+        return tuple(kept)
 
     def answer(
-        self, read: ReadByLayers, features: Float[Tensor, "task query feature"]
+        self, params: MetaParams, read: tuple[Kept, ...], features: Float[Tensor, "task query feature"]
     ) -> Float[Tensor, "task query out"]:
         no_label = features.new_zeros(*features.shape[:2], self.problem.outputs)
         h = torch.cat((features, no_label), dim=-1)
         for i, layer in enumerate(self.layers):
-            h = layer.extend(part_of(read.params, f"layer{i}"), read.kept[i], h)
-        return h @ read.params["output.weight"] + read.params["output.bias"]
+            h = layer.extend(part_of(params, f"layer{i}"), read[i], h)
+        return h @ params["output.weight"] + params["output.bias"]
