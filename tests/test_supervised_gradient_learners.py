@@ -111,13 +111,14 @@ def test_inductive_predictions_do_not_depend_on_the_other_queries() -> None:
         torch.testing.assert_close(learner.predict(adapted, episodes.query.x[:, :1]), all_queries[:, :1])
 
 
-def test_one_inductive_adaptation_serves_transductive_predictions_too() -> None:
-    for make in (MAML, anil, MetaSGD, Reptile, FineTuning, from_scratch):
-        inductive, transductive = (make(WITH_NORM, 0.1, statistics=mode) for mode in READ_OFF)
-        params = {name: value.double() for name, value in inductive.init(torch.Generator().manual_seed(0)).items()}
-        episodes, steps = episodes_for(inductive, (2,)), [0, 1, 3]
-        together = scores_of_readers([inductive, transductive], params, episodes, steps)
-        for learner, found in zip((inductive, transductive), together, strict=True):
+def test_one_adaptation_serves_transductive_predictions_too() -> None:
+    ways = [(make, READ_OFF[0]) for make in (MAML, anil, MetaSGD, Reptile, FineTuning, from_scratch)]
+    for make, modes in (*ways, (MAMLPlusPlus, READ_OFF[1])):
+        readers = [make(WITH_NORM, 0.1, statistics=mode) for mode in modes]
+        params = {name: value.double() for name, value in readers[0].init(torch.Generator().manual_seed(0)).items()}
+        episodes, steps = episodes_for(readers[0], (2,)), [0, 1, 3]
+        together = scores_of_readers(readers, params, episodes, steps)
+        for learner, found in zip(readers, together, strict=True):
             (by_itself,) = scores_of_readers([learner], params, episodes, steps)
             for one, alone in zip(found, by_itself, strict=True):
                 np.testing.assert_array_equal(one.loss, alone.loss)

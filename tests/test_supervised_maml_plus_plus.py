@@ -98,6 +98,9 @@ def test_running_statistics_move_towards_those_of_the_batch_and_serve_evaluation
     query = episodes.query.x
     adapted = learner.adapt(params, episodes.support, steps=5)
     torch.testing.assert_close(learner.predict(adapted, query[:, :2]), learner.predict(adapted, query)[:, :2])
+    # Steps are taken with the support set's own statistics, those that their rates were learned with.
+    own = replace(learner, statistics="transductive").adapt(params, episodes.support, steps=5)
+    torch.testing.assert_close(adapted.fast, own.fast)
 
 
 def test_without_batch_norm_there_are_no_statistics() -> None:

@@ -50,8 +50,6 @@ class Batch:
 
     fixed: Float[Tensor, " shared"]
     examples: Examples
-    moments: tuple[Moments, ...] | None = None
-    """What batch norm normalises with; None for the examples' own."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class FastWeights:
                 if self.adapts == "head":
                     prediction = self.network.head(self.fast_layout.unflatten(at), x)
                 else:
-                    prediction, moments = self.outputs(fixed, at, x, batch.moments)
+                    prediction, moments = self.outputs(fixed, at, x)
                     if seen is not None:
                         seen.append(moments)
                 # Tasks do not touch, so the gradient of their losses' sum holds each task's gradient.
@@ -142,7 +140,7 @@ class FastWeights:
         if self.adapts == "head":
             prediction = self.network.head(self.fast_layout.unflatten(fast), batch.examples.x)
         else:
-            prediction = self.outputs(batch.fixed, fast, batch.examples.x, batch.moments)[0]
+            prediction = self.outputs(batch.fixed, fast, batch.examples.x)[0]
         return losses_of(prediction, batch.examples.y)
 
     def adapted(

@@ -8,9 +8,10 @@
 
 Source: Antoniou, Edwards and Storkey 2019, section 4, https://arxiv.org/abs/1810.09502. Settings of the paper: rates
 from 0.1, Adam 1e-3, MSL for 10 epochs, which is a tenth of meta-training if that has 100.
-Differs: with statistics "running" networks are evaluated with the running statistics, as the paper describes; its code
-collects them and normalises with the batch's own, which is "transductive", the default. A step beyond the trained
-number takes the last step's rates, shifts and statistics.
+Differs: with statistics "running" queries are normalised with the running statistics, as the paper describes; its code
+collects them and normalises with the batch's own, which is "transductive", the default. Either way inner steps
+normalise the support set with its own, as in meta-training: steps learned with those lead astray with others. A step
+beyond the trained number takes the last step's rates, shifts and statistics.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class MAMLPlusPlus:
     first_order_until: float = 0.0
     """Share of meta-training without second derivatives."""
     statistics: Literal["transductive", "running"] = "transductive"
-    """What evaluation normalises with: the batch's own statistics, or each step's running ones. Meta-training always
-    takes the batch's own."""
+    """What an adapted network normalises queries with: their own statistics, or the running ones of its step.
+    Meta-training always takes the queries' own."""
 
     def __post_init__(self) -> None:
         check_positive("step_size", self.step_size)
@@ -96,14 +97,14 @@ class MAMLPlusPlus:
         return self.adapted_after(params, support, [check_steps(steps, self.steps)])[0]
 
     def adapted_after(self, params: MetaParams, support: Examples, counts: Sequence[int]) -> list[TaskParams]:
-        most, running = max(counts, default=0), self.statistics == "running"
-        path, _ = self._path(params, support, most, first_order=False, running=running)
+        path, _ = self._path(params, support, max(counts, default=0), first_order=False)
         return [TaskParams(self._norms(params, n), path[n], self._running(params, n)) for n in counts]
 
     def predict(
         self, adapted: TaskParams, query_x: Float[Tensor, "task query *input"]
     ) -> Float[Tensor, "task query out"]:
-        return self._weights.outputs(adapted.fixed, adapted.fast, query_x, adapted.moments)[0]
+        moments = adapted.moments if self.statistics == "running" else None
+        return self._weights.outputs(adapted.fixed, adapted.fast, query_x, moments)[0]
 
     def meta_gradient(self, params: MetaParams, episodes: Episodes, progress: float) -> MetaGradient:
         """The objective reported is the weighted one that is descended."""
@@ -111,7 +112,7 @@ class MAMLPlusPlus:
         support, query = episodes.support, episodes.query
 
         def objective(params: MetaParams) -> tuple[Tensor, dict[str, Tensor]]:
-            path, seen = self._path(params, support, self.steps, progress < self.first_order_until, running=False)
+            path, seen = self._path(params, support, self.steps, progress < self.first_order_until)
             loss = torch.zeros_like(params["theta"][0])
             for j, share in enumerate(shares, start=1):
                 if share > 0:
@@ -126,13 +127,11 @@ class MAMLPlusPlus:
         return differentiate(objective, params)
 
     def _path(
-        self, params: MetaParams, support: Examples, steps: int, first_order: bool, running: bool
+        self, params: MetaParams, support: Examples, steps: int, first_order: bool
     ) -> tuple[list[Tensor], list[tuple[Moments, ...]]]:
         """[theta_0, ..., theta_k] and the moments of each step's support set."""
         seen: list[tuple[Moments, ...]] = []
-        batches = [
-            Batch(self._norms(params, j), support, self._running(params, j) if running else None) for j in range(steps)
-        ]
+        batches = [Batch(self._norms(params, j), support) for j in range(steps)]
         sizes = torch.tensor(self._layers, device=params["rates"].device)
         rates = params["rates"].repeat_interleave(sizes, dim=1)
         step_sizes = [rates[min(j, self.steps - 1)] for j in range(steps)]
@@ -143,7 +142,7 @@ class MAMLPlusPlus:
         return params["norms"][min(step, self.steps)] if "norms" in params else params["theta"][:0]
 
     def _running(self, params: MetaParams, step: int) -> tuple[Moments, ...] | None:
-        if self.statistics != "running" or "running" not in params:
+        if "running" not in params:
             return None
         parts = params["running"][min(step, self.steps)].split([n for n in self._channels for _ in range(2)])
         return tuple(Moments(mean, variance) for mean, variance in zip(parts[::2], parts[1::2], strict=True))

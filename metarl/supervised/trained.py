@@ -24,8 +24,8 @@ from .task_source import Split, TaskKind, TaskSize
 from .train_state import SupervisedState
 from .training import load_run_state
 
-READ_OFF = ("inductive", "transductive")
-"""Statistics of queries that differ in prediction alone. Inductive adaptation keeps what either needs."""
+READ_OFF = ("inductive", "transductive"), ("running", "transductive")
+"""Statistics of queries that differ in prediction alone. Adaptation for the first keeps what either needs."""
 GUARDED = "guarded"
 """Among the ways to evaluate a learner: steps that raise the support loss are undone."""
 
@@ -95,8 +95,9 @@ class Trained:
     def by_adaptation(self) -> list[dict[str, Learner]]:
         """The same, those together that one adaptation of the first serves."""
         learners = self.by_statistics()
-        if set(learners) == set(READ_OFF):
-            return [{mode: learners[mode] for mode in READ_OFF}]
+        for modes in READ_OFF:
+            if set(learners) == set(modes):
+                return [{mode: learners[mode] for mode in modes}]
         return [{mode: learner} for mode, learner in learners.items()]
 
 
