@@ -182,6 +182,8 @@ def test_lakes_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "needs runs" in fails(capsys, "fewshot", "evaluate", "--protocol", "lake")
     assert "there is no folder or zip" in fails(capsys, "fewshot", "evaluate", "--protocol", "lake", "--runs", "gone")
     assert "add --protocol lake" in fails(capsys, "fewshot", "evaluate", run, "--runs", runs)
+    lake = ("fewshot", "evaluate", run, "--protocol", "lake", "--runs", runs)
+    assert "--way is of tasks that are drawn" in fails(capsys, *lake, "--way", 5)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,11 @@ def test_what_is_wrong_with_images_is_said(tmp_path: Path, capsys: pytest.Captur
     train = ("fewshot", "train", "folder", "--data", data, "--dataset.size", 16, "--train-query", 1, "--query", 1)
     out = ("--quiet", "--out", tmp_path / "run")
     assert "4 support and 1 query images of a class need 5" in fails(capsys, *train, "--way", 2, "--shot", 4, *out)
-    assert "choose way at most 4" in fails(capsys, *train, "--way", 5, *out)
+    assert "validation tasks: 5-way tasks need 5 classes" in (said := fails(capsys, *train, "--way", 5, *out))
+    assert "choose way at most 4" in said
+    said = fails(capsys, *train, "--way", 2, "--train-query", 4, *out)
+    assert said.startswith("metarl: train tasks: 1 support and 4 query")
+    assert "--train-query" in said
     write_files(data, {"train/class00/damaged.png": b"not a picture", "train/class99/one.png": png()})
     said = fails(capsys, *train, "--way", 2, *out)
     assert "train/class00/damaged.png" in said
@@ -238,3 +244,43 @@ def test_what_is_wrong_with_images_is_said(tmp_path: Path, capsys: pytest.Captur
     assert "'train/class99' has 1: a class needs at least 2 images" in fails(capsys, *train, "--way", 2, *out)
     assert not (tmp_path / "run").exists()
     assert not list((tmp_path / "data" / "decoded").glob(".*"))
+
+
+def test_classes_that_were_trained_on_are_never_tested_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without splits is split anew when a class comes: most of the test classes would be known."""
+    data, run = tmp_path / "images", tmp_path / "run"
+    write_files(data, {f"class{k:02}/{i}.png": png(seed=4 * k + i, size=(16, 16)) for k in range(20) for i in range(4)})
+    sizes = ("--way", 2, "--query", 1, "--train-query", 1, "--dataset.size", 16, "--network.filters", 4)
+    options = ("folder", "--data", data, *sizes, "--validation-episodes", 2, "--meta-batch", 2, "--quiet")
+    assert call(capsys, "fewshot", "train", *options, "--iterations", 2, "--out", run)[0] == 0
+    names = json.loads((run / "classes.json").read_text())
+    assert [len(names[split]) for split in ("train", "validation", "test")] == [13, 3, 4]
+    moved = data.rename(tmp_path / "moved")
+    again = ("fewshot", "train", "--resume", run, "--iterations", 3, "--quiet")
+    assert "images" in fails(capsys, *again)
+    assert call(capsys, *again, "--data", moved)[0] == 0
+    evaluate = ("fewshot", "evaluate", run, "--data", moved, "--episodes", 2, "--no-pictures", "--json")
+    assert call(capsys, *evaluate, "--seed", 3)[0] == 0
+    assert (run / "evaluation-seed3.json").is_file()
+    write_files(moved, {f"class20/{i}.png": png(seed=100 + i, size=(16, 16)) for i in range(4)})
+    for argv in (evaluate, (*again[:-2], 4, "--quiet", "--data", moved)):
+        said = fails(capsys, *argv)
+        assert "classes, such as 'class" in said
+        assert "the data have changed since" in said
+    classes = [path for path in sorted(moved.iterdir()) if path.name in names["test"]]
+    for path in classes:
+        path.rename(path.with_name(f"new-{path.name}"))
+    (moved / names["train"][0]).rename(moved / "other")
+    assert "was trained on" in fails(capsys, *again[:-2], 4, "--quiet", "--data", moved)
+
+
+def test_a_split_too_small_to_test_on_is_said_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {f"class{k:02}/{i}.png": png(seed=4 * k + i, size=(16, 16)) for k in range(20) for i in range(4)}
+    data = write_files(tmp_path / "images", files)
+    options = ("--data", data, "--dataset.validation", 0, "--dataset.test", 0.1, "--query", 1, "--train-query", 1)
+    said = fails(capsys, "fewshot", "train", "folder", *options, "--quiet", "--out", tmp_path / "run")
+    assert "test tasks: 5-way tasks need 5 classes, this set has 2" in said
+    assert "give more classes to test" in said
+    assert not (tmp_path / "run").exists()

@@ -12,6 +12,7 @@ from PIL import Image
 from small_runs import call
 
 from metarl.supervised.evaluation import generator_of_tests
+from metarl.supervised.figures import PicturedEpisode, episode_figure
 from metarl.supervised.pictures import QUERIES_OF_A_CLASS, pictured_episode, task_curves
 from metarl.supervised.scoring import EPISODES_AT_ONCE, one_episode, score
 from metarl.supervised.sinusoid import SinusoidSampler
@@ -74,8 +75,18 @@ def test_an_episode_is_pictured_with_the_learners_answers(images: Path) -> None:
 def test_evaluating_writes_pictures(waves: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "regression", "evaluate", waves, "--episodes", 3, "--steps", 2, "--shot", 5)
     assert code == 0
-    assert_pictures(waves / "evaluation-5shot", ("steps", "tasks"))
-    assert "evaluation-5shot-steps.png" in out
+    assert_pictures(waves / "evaluation-5shot-2steps", ("steps", "tasks"))
+    assert "evaluation-5shot-2steps-steps.png" in out
+
+
+@pytest.mark.parametrize(("inverted", "dark"), [(False, False), (True, True)])
+def test_grey_images_are_drawn_as_they_looked(tmp_path: Path, inverted: bool, dark: bool) -> None:
+    """All pixels at 1: white, or ink where black was read as 1."""
+    white, y = np.ones((2, 1, 8, 8), np.float32), np.arange(2)
+    episode_figure(PicturedEpisode(white, y, white, y, y, inverted), "two classes", tmp_path / "episode.png")
+    with Image.open(tmp_path / "episode.png") as picture:
+        share = float((np.asarray(picture.convert("L")) < 10).mean())
+    assert (share > 0.1) == dark
 
 
 def test_a_learner_without_steps_has_a_picture_of_its_answers(images: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,7 +83,7 @@ def names(data: FewShotData) -> list[set[str]]:
     return [set(part.names) if part else set() for part in (data.train, data.validation, data.test)]
 
 
-@pytest.mark.parametrize("validation", ["val", "validation"])
+@pytest.mark.parametrize("validation", ["val", "valid", "validation"])
 @pytest.mark.parametrize("top", ["", "photos/"])
 def test_folders_train_val_and_test_are_the_splits(tmp_path: Path, validation: str, top: str):
     files = class_files([f"{top}train/a", f"{top}train/b", f"{top}{validation}/c", f"{top}test/d"], 3)

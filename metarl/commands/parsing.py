@@ -20,6 +20,7 @@ Args = TypeVar("Args")
 
 # Options of every training command.
 ResumePath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")]
+DataPath = Annotated[str, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: where they were in training)")]
 TomlPath = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")]
 
 _FRAME = "╭╮╰╯│"

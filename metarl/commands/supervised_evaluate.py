@@ -12,22 +12,24 @@ import tyro
 
 from metarl.commands.checks import check_least, check_writable
 from metarl.commands.console import Console
-from metarl.commands.parsing import parse_args
+from metarl.commands.parsing import DataPath, parse_args
 from metarl.commands.supervised_progress import SupervisedProgress
 from metarl.commands.supervised_table import lake_table, table
 from metarl.files import json_text, versions, write_atomic
 from metarl.supervised.datasets import ProblemName
 from metarl.supervised.evaluation import evaluate
 from metarl.supervised.lake_evaluation import evaluate_lake
+from metarl.supervised.learners import learner_name
 from metarl.supervised.pictures import write_pictures
 from metarl.supervised.trained import Trained, open_trained
 
 StepsOption = Annotated[
     int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: as many as the learner takes at test)")
 ]
-DataPath = Annotated[str, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: where they were in training)")]
 OutPath = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: RUN)")]
 RunPath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: none)")]
+OF_EPISODES = ("episodes", "way", "shot", "query", "steps", "seed")
+"""Options that Lake's protocol has no use for."""
 RunsPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: none)")]
 
 
@@ -71,7 +73,7 @@ class FewshotArgs(Common):
     ] = None
     """Run folder made by 'metarl fewshot train'; lake can do without."""
     way: int = 0
-    """Classes of a task; 0 for as many as trained for. Only metric learners can do others."""
+    """Classes of a task; 0 for as many as trained for. Learners with an output for each class cannot do others."""
     protocol: Literal["episodes", "lake"] = "episodes"
     """episodes: tasks drawn from the test classes. lake: 20 runs of 20 characters of one alphabet."""
     runs: RunsPath = None
@@ -119,7 +121,7 @@ def _episodes(
     oracle = None
     if isinstance(args, RegressionArgs) and args.oracle is not None:
         oracle = open_trained(args.oracle, problem)
-        if oracle.setup.train.problem.input_shape == trained.setup.train.problem.input_shape:
+        if learner_name(oracle.config.algo) != "oracle":
             raise ValueError(
                 f"{args.oracle} is no run of an oracle; train one by: metarl regression train --learner oracle"
             )
@@ -137,7 +139,7 @@ def _episodes(
         progress=lambda name, done, total: console.progress(f"{name}: {done}/{total} tasks", last=done == total),
     )
     result = {"command": command, **result, "versions": versions()}
-    stem = out / evaluation_name(trained, result)
+    stem = out / evaluation_name(trained, result, args)
     path = Path(f"{stem}.json")
     write_atomic(path, json_text(result))
     pictures = [] if args.no_pictures else write_pictures(trained, size, result, stem)
@@ -147,28 +149,40 @@ def _episodes(
 def _lake(args: FewshotArgs, command: str, console: Console) -> int:
     if args.runs is None:
         raise ValueError("--protocol lake needs runs; give a folder or zip of them by --runs, such as all_runs.zip")
+    given = [name for name in OF_EPISODES if getattr(args, name) != getattr(FewshotArgs, name)]
+    if given:
+        raise ValueError(
+            f"--{given[0]} is of tasks that are drawn; Lake's are what the runs hold, with one image of a class: leave "
+            "it out"
+        )
+    out = args.out or args.run
+    if out is not None and (args.out is not None or out.exists()):  # what is wrong with a run is said as it is opened
+        check_writable(out)
     trained = None
     if args.run is not None:
         trained = open_trained(args.run, "fewshot", args.data, SupervisedProgress(console).images)
-    out = args.out or args.run
     result = evaluate_lake(
         trained, args.runs, baselines=args.baselines, threads=args.threads, progress=lambda name: console.progress(name)
     )
     result = {"command": command, **result, "versions": versions()}
     if out is None:
         return _say(result, lake_table(result), [], console)
-    check_writable(out)
     write_atomic(out / "lake.json", json_text(result))
     return _say(result, lake_table(result), [out / "lake.json"], console)
 
 
-def evaluation_name(trained: Trained, result: Mapping[str, Any]) -> str:
-    """Name of the JSON without its ending: that of tasks of another size has the size in it."""
+def evaluation_name(trained: Trained, result: Mapping[str, Any], args: FewshotArgs | RegressionArgs) -> str:
+    """Name of the JSON without its ending: what is not as the run or the command has it is in it."""
     own = trained.config.episodes.size("test")
-    if (own.way, own.shot) == (result["way"], result["shot"]):
-        return "evaluation"
-    way = f"{result['way']}way-" if result["problem"] == "fewshot" else ""
-    return f"evaluation-{way}{result['shot']}shot"
+    parts = ["evaluation"]
+    if (own.way, own.shot) != (result["way"], result["shot"]):
+        parts += [f"{result['way']}way"] if result["problem"] == "fewshot" else []
+        parts.append(f"{result['shot']}shot")
+    if args.seed != Common.seed:
+        parts.append(f"seed{args.seed}")
+    if args.steps is not None:
+        parts.append(f"{args.steps}steps")
+    return "-".join(parts)
 
 
 def _say(result: Mapping[str, Any], text: str, written: Sequence[Path], console: Console) -> int:

@@ -12,7 +12,7 @@ import tyro
 
 from metarl.commands.checks import check_least, check_writable, explained_interrupt, free_folder, removed_if_empty
 from metarl.commands.console import Console
-from metarl.commands.parsing import ResumePath, TomlPath, parse_args, read_toml, scan
+from metarl.commands.parsing import DataPath, ResumePath, TomlPath, parse_args, read_toml, scan
 from metarl.commands.supervised_progress import SupervisedProgress
 from metarl.settings import nearest
 from metarl.supervised.config import SupervisedConfig, check_dataset, check_learner, config_from_dict
@@ -54,7 +54,7 @@ class Args:
     preset: PresetName = "default"
     """default: what learns in minutes. paper: the settings of the learner's paper."""
     resume: ResumePath = None
-    """Continue this run, bit for bit. Beside it go only a new total of iterations, quiet and json."""
+    """Continue this run, bit for bit. Beside it go only a new total of iterations, data, quiet and json."""
     settings: Annotated[SupervisedConfig, tyro.conf.arg(name="")] = field(default_factory=SupervisedConfig)
     config: TomlPath = None
     """TOML file with settings, in tables as below: iterations = 100, then [algo] steps = 5; 'on' is the data set."""
@@ -74,6 +74,8 @@ class ResumeArgs:
     """Run folder to continue."""
     iterations: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: as planned)")] = None
     """New total of outer updates; schedules stretch to it."""
+    data: DataPath = ""
+    """Folder or zip with the data."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print nothing but the run folder."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -97,6 +99,7 @@ def train(problem: ProblemName, argv: Sequence[str]) -> int:
             run = resume(
                 options.resume,
                 iterations=options.iterations,
+                data=options.data,
                 command=command,
                 on_start=progress.start,
                 on_row=progress.row,

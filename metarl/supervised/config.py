@@ -111,18 +111,19 @@ class SupervisedConfig:
             require_finite(getattr(self, table), table)
         require_countable(self)
 
-    def setup(self, progress: Progress | None = None) -> Setup:
+    def setup(self, progress: Progress | None = None, data: str = "") -> Setup:
         """The learner, and training and validation tasks. ValueError or OSError if the data do not suffice.
 
-        progress: told how many images are decoded.
+        progress: told how many images are decoded. data: where the data lie now, "" for where the settings say.
         """
         self.check_learner()
-        tasks = self.dataset.load(self.data, progress)
+        tasks = self.dataset.load(data or self.data, progress)
         kind = entry_of(self.algo).trains_on
-        train = tasks.sampler("train", self.episodes.size("train"), kind)
-        assert train is not None  # every data set has classes to train on
         told: TaskKind = "truth" if kind == "truth" else "episodes"
         validation = tasks.sampler("validation", self.episodes.size("validation"), told)
+        tasks.sampler("test", self.episodes.size("test"), told)  # say now if there is too little for it
+        train = tasks.sampler("train", self.episodes.size("train"), kind)
+        assert train is not None  # every data set has classes to train on
         problem = train.problem if kind == "classes" else (validation or train).problem
         return Setup(tasks, self.algo.make(problem, self.network), train, validation, steps_at_test(self.algo))
 

@@ -48,7 +48,7 @@ class OmniglotConfig:
 
     def load(self, data: str, progress: Progress | None = None) -> TaskSource:
         """Read from a folder or zip, or download. Errors as in `omniglot.omniglot` and `fetch_omniglot`."""
-        path = Path(data) if data else fetch_omniglot()
+        path = Path(data).expanduser() if data else fetch_omniglot()
         found = characters.omniglot(
             path,
             self.split,
@@ -151,7 +151,7 @@ def needed(data: str, name: str, what: str) -> Path:
     """The path of data that cannot be downloaded. ValueError if none is given."""
     if not data:
         raise ValueError(f"{name} cannot be downloaded; give a folder or zip {what} by --data")
-    return Path(data)
+    return Path(data).expanduser()
 
 
 def decoded() -> Path:

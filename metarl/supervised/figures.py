@@ -47,6 +47,8 @@ class PicturedEpisode:
     query_y: Int[np.ndarray, " asked"]
     answer: Int[np.ndarray, " asked"]
     """The class that the learner gave each query."""
+    inverted: bool = False
+    """1 is black: grey images are drawn as they looked on paper."""
 
 
 def curves_figure(tasks: Sequence[Curves], title: str, path: Path) -> None:
@@ -74,7 +76,7 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
     """Accuracy, or mean squared error, against gradient steps: mean and 95 % interval over tasks, as a PNG.
 
     result: of `evaluation.evaluate`. A learner without steps, and a baseline, is a line across. Mean squared errors
-    are drawn on a logarithmic scale.
+    are drawn on a logarithmic scale, with the number of tasks that blew up, which are not in the mean.
     """
     classes = "accuracy" in result
     rows = {_name(result["learner"], result["statistics"]): result}
@@ -96,6 +98,10 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
                 continue
             steps = [step or 0 for step in row["steps"]]
             axes.errorbar(steps, mean, half, marker="o", markersize=4, capsize=3, color=colour, label=name)
+            for step, value, score in zip(steps, mean, scores, strict=True):
+                if score["n_not_finite"]:  # a mean without them may fall where things get worse
+                    note = f"{score['n_not_finite']} lost"
+                    axes.annotate(note, (step, value), (0, 6), textcoords="offset points", ha="center", fontsize=7)
         if longest > 1:
             axes.set_xlabel("gradient steps")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -131,12 +137,12 @@ def episode_figure(episode: PicturedEpisode, title: str, path: Path) -> None:
             axes.axis("off")
         for k in range(way):
             for axes, image in zip(panels[k], episode.support[episode.support_y == k], strict=False):
-                _show(axes, image, "#444444")
+                _show(axes, image, episode.inverted, "#444444")
             panels[k][0].text(-0.25, 0.5, str(k), transform=panels[k][0].transAxes, ha="right", va="center", fontsize=9)
             own = episode.query_y == k
             queries = zip(episode.query[own], episode.answer[own], strict=True)
             for axes, (image, answer) in zip(panels[k][shots + 1 :], queries, strict=False):
-                _show(axes, image, RIGHT if answer == k else WRONG)
+                _show(axes, image, episode.inverted, RIGHT if answer == k else WRONG)
                 if answer != k:
                     note = axes.text(0.5, -0.06, f"as {answer}", transform=axes.transAxes, ha="center", va="top")
                     note.set(fontsize=7, color=WRONG, in_layout=False)  # rows are as far apart with notes as without
@@ -145,12 +151,12 @@ def episode_figure(episode: PicturedEpisode, title: str, path: Path) -> None:
         figure.suptitle(f"{title}\n{100 * right:.0f} % of {len(episode.answer)} queries right", fontsize=9)
 
 
-def _show(axes: Axes, image: np.ndarray, frame: str) -> None:
+def _show(axes: Axes, image: np.ndarray, inverted: bool, frame: str) -> None:
     axes.axis("on")
     axes.set_xticks([])
     axes.set_yticks([])
-    grey = image.shape[0] == 1
-    axes.imshow(1 - image[0] if grey else image.transpose(1, 2, 0), cmap="gray" if grey else None, vmin=0, vmax=1)
+    shown = (1 - image if inverted else image).transpose(1, 2, 0)
+    axes.imshow(shown, cmap="gray" if len(image) == 1 else None, vmin=0, vmax=1)
     for spine in axes.spines.values():
         spine.set(color=frame, linewidth=2)
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from .image_set import ImageSet
 from .image_source import Source
@@ -52,6 +52,8 @@ def decode(data: bytes, where: str, form: ImageFormat) -> UInt8[np.ndarray, "cha
             out = _without_depth(_without_transparency(image), form.channels)
     except MemoryError:
         raise
+    except UnidentifiedImageError:  # whose own words are about a stream in memory
+        raise ValueError(f"{where} is not a whole image (of no known format); replace it or take it away") from None
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and others
         raise ValueError(f"{where} is not a whole image ({error}); replace it or take it away") from error
     if out.size != (form.size, form.size):

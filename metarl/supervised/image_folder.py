@@ -1,7 +1,7 @@
 """Any folder or zip of class folders as a few-shot data set.
 
-With folders train, val (or validation) and test in it, these are the splits; else classes are split at random. A class
-is a folder with images in it, at any depth; its group is the folder above, so alphabets of characters are groups.
+With folders train, val (or valid, validation) and test in it, these are the splits; else classes are split at random. A
+class is a folder with images in it, at any depth; its group is the folder above: alphabets of characters are groups.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .image_files import ImageFormat, Progress, read_classes
 from .image_set import FewShotData, ImageSet
 from .image_source import Classes, Source, listed, open_source, stamp
 
-SPLIT_NAMES = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
+SPLIT_NAMES = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
 
 
 def image_folder(

@@ -1,8 +1,8 @@
 """The one interface of all few-shot learners: adapt on support sets, predict query sets, meta-train on episodes.
 
 A learner is a frozen record of settings; what is meta-learned stands outside, in a dict of named tensors, so that
-optimisers, checkpoints and tests treat all learners alike. Tasks are an axis of every array: no learner loops over
-them, and a task's result does not depend on its neighbours.
+optimisers, checkpoints and tests treat all learners alike. Tasks are an axis of every array, and a
+task's result does not depend on its neighbours.
 """
 
 from __future__ import annotations

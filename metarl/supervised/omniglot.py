@@ -85,7 +85,7 @@ def find_part(path: Path, part: Part) -> Path:
     state = "does not exist" if found is None else f"has {listed(found)}" if found else "is empty"
     raise FileNotFoundError(
         f"Omniglot's {part} is not in {path}, which {state}; name a folder with {PARTS[0]} and {PARTS[1]} in it, "
-        "as folders or zips, or download them with metarl.supervised.download.fetch_omniglot"
+        "as folders or zips, or leave --data out and they are downloaded"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .datasets import dataset_name, of_problem
+from .datasets import Dataset, FolderConfig, OmniglotConfig, dataset_name, of_problem
 from .evaluation import StepNumbers, generator_of_tests, predictions
 from .figures import Curves, PicturedEpisode, adaptation_figure, curves_figure, episode_figure
 from .learners import learner_name
@@ -72,7 +72,13 @@ def pictured_episode(trained: Trained, size: TaskSize, seed: int, steps: int | N
         episode.query.x[0, kept].numpy(),
         query_y[kept].numpy(),
         logits[0].argmax(-1)[kept].numpy(),
+        inverted=_inverted(trained.config.dataset),
     )
+
+
+def _inverted(dataset: Dataset) -> bool:
+    """Whether images were read with black as 1."""
+    return isinstance(dataset, OmniglotConfig) or (isinstance(dataset, FolderConfig) and dataset.invert)
 
 
 def _after(steps: int | None) -> str:

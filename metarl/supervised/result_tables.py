@@ -90,7 +90,8 @@ def compact_table(records: Sequence[Record]) -> str:
             found = [cell for run in own if (cell := _accuracy(run, None, *size, published=True))]
             cells.append(found[0] if found else "")
         cells.append(" + ".join(_cpu(run) for run in own))
-        lines.append(_row([learner, *cells]))
+        mode = own[0]["tests"][0]["statistics"]
+        lines.append(_row([f"{learner} {mode}" if mode else learner, *cells]))
     return "\n".join([*lines, "", _legend(chosen)])
 
 
@@ -114,11 +115,10 @@ def sinusoid_table(records: Sequence[Record]) -> str:
     lines += [
         "",
         f"Mean squared error on 100 new points of each of {counted} test tasks, mean ± 95 % interval over tasks; in "
-        "brackets what the paper prints (Finn et al. 2017, table 2, 5 support points). Tasks whose error is not finite "
-        "are counted in the records and left out of the mean, not of the median. *guarded*: the same meta-parameters, "
-        "but a step that raises a task's support loss is undone, and the task's later steps are half as long; plain "
-        "steps from five points blow up in a few tasks. A learner without gradient steps has one figure, under 10 "
-        "steps.",
+        "brackets what the paper prints (Finn et al. 2017, table 2, 5 support points). *lost*: tasks whose error is "
+        "not finite; they are left out of the mean, not of the median. *guarded*: the same meta-parameters, but a step "
+        "that raises a task's support loss is undone, and the task's later steps are half as long; plain steps beyond "
+        "those trained for can blow up. A learner without gradient steps has one figure, under 10 steps.",
     ]
     return "\n".join(lines)
 
@@ -191,9 +191,10 @@ def _error(learner: str, test: Mapping[str, Any], scores: Mapping[str, Any], ste
 
 
 def _interval(summary: Mapping[str, Any]) -> str:
+    lost = f", {summary['n_not_finite']} lost" if summary["n_not_finite"] else ""
     if summary["mean"] >= 1000:
-        return f"{summary['mean']:.0e} ± {summary['ci95']:.0e}"
-    return f"{summary['mean']:.2f} ± {summary['ci95']:.2f}"
+        return f"{summary['mean']:.0e} ± {summary['ci95']:.0e}{lost}"
+    return f"{summary['mean']:.2f} ± {summary['ci95']:.2f}{lost}"
 
 
 def _cost(record: Record) -> tuple[str, str, str]:

@@ -74,6 +74,14 @@ class ToldSinusoids:
         return Episodes(with_truth(episodes.support, truth), with_truth(episodes.query, truth))
 
 
+ADVICE: Mapping[Split, str] = {
+    "train": " (--train-way, --train-shot and --train-query are the size of training tasks, where they are not 0)",
+    "validation": " (or give more classes to validation)",
+    "test": " (or give more classes to test)",
+}
+"""What else may help where a split is too small for its tasks."""
+
+
 @dataclass(frozen=True, eq=False)
 class ImageTasks:
     """Images by class, in three splits."""
@@ -91,7 +99,10 @@ class ImageTasks:
             raise ValueError("the oracle is told what a sinusoid is and knows no images; choose another learner")
         if kind == "classes" and split == "train":
             return AllClasses(images, size.way * size.shot, size.way * size.query)
-        return ImageSampler(images, EpisodeSpec(size.way, size.shot, size.query, self.within_group))
+        try:
+            return ImageSampler(images, EpisodeSpec(size.way, size.shot, size.query, self.within_group))
+        except ValueError as error:
+            raise ValueError(f"{split} tasks: {error}{ADVICE[split]}") from None
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metarl.run_folder import RunFolder
 
+from .class_lists import check_classes
 from .config import Setup, SupervisedConfig
 from .datasets import ProblemName, of_problem
 from .image_files import Progress
@@ -110,5 +111,6 @@ def open_trained(path: Path, problem: ProblemName, data: str = "", progress: Pro
     run, config = open_run(path)
     if of_problem(config.dataset) != problem:
         raise ValueError(f"{path} is a run of {of_problem(config.dataset)}; use 'metarl {of_problem(config.dataset)}'")
-    setup = (dataclasses.replace(config, data=data) if data else config).setup(progress)
+    setup = config.setup(progress, data)
+    check_classes(run, setup.tasks, to_train=False)
     return Trained(run, config, setup, load_run_state(run, config, setup))

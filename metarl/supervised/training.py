@@ -21,6 +21,7 @@ from metarl.metrics import MetricsWriter
 from metarl.run_folder import RunFolder, exclusive, with_total
 from metarl.seeding import Purpose, torch_generator_for
 
+from .class_lists import check_classes, write_classes
 from .config import Setup, SupervisedConfig
 from .image_files import Progress
 from .outer_optimiser import gradient_norm, outer_step, step_size
@@ -124,6 +125,7 @@ def train(
     setup = config.setup(on_images)  # fail before anything is written
     run = create_run(out, config, command)
     with exclusive(run):
+        write_classes(run, setup.tasks)
         _loop(config, setup, run, None, on_start, on_row)
     return run
 
@@ -132,6 +134,7 @@ def resume(
     path: Path,
     *,
     iterations: int | None = None,
+    data: str = "",
     command: str = "",
     on_start: Started | None = None,
     on_row: Callback | None = None,
@@ -139,13 +142,15 @@ def resume(
 ) -> RunFolder:
     """Continue a run from its checkpoint, bit for bit as if it had never stopped.
 
-    iterations: a new total, to train longer than first planned; schedules stretch to it from here on. ValueError if
-    more are done already.
+    iterations: a new total, to train longer than first planned; schedules stretch to it from here on. data: where the
+    data lie now, "" for where they were. ValueError if more iterations are done already, or the classes to train on
+    are others.
     """
     run, _ = open_run(path)
     with exclusive(run):
         _, config = open_run(path)  # again: another process may have finished with it meanwhile
-        setup = config.setup(on_images)
+        setup = config.setup(on_images, data)
+        check_classes(run, setup.tasks, to_train=True)
         state = load_run_state(run, config, setup) if run.checkpoint.exists() else None
         done = state.iteration if state else 0
         config = with_total(config, iterations, done, path)
