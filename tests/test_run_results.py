@@ -193,7 +193,7 @@ def test_a_supervised_run_becomes_a_record(tmp_path: Path, capsys: pytest.Captur
     record = supervised_record(run)
     assert sorted(test["shot"] for test in record["tests"]) == [5, 10]
     assert record_file(record) == "sinusoid-maml-10shot-seed0.json"
-    evaluation = json.loads((run / "evaluation-5shot.json").read_text())
+    evaluation = json.loads((run / "evaluation-5shot-1steps.json").read_text())
     assert evaluation["loss"] in [test["loss"] for test in record["tests"]]
     assert record["preset"] == "custom"  # another meta-batch
     assert "| maml | 0 | 5 |" in sinusoid_table([record])

@@ -31,7 +31,9 @@ def is_supervised(path: Path) -> bool:
 def supervised_record(path: Path) -> dict[str, Any]:
     """One JSON-ready record of a run and all evaluations in its folder. FileNotFoundError if there is none."""
     run, config = open_run(path)
-    found = [read_json(file) for file in sorted(run.path.glob("evaluation*.json"))]
+    # Those with other seeds or steps last: tables show the first of a size.
+    files = sorted(run.path.glob("evaluation*.json"), key=lambda file: (len(file.name), file.name))
+    found = [read_json(file) for file in files]
     if not found:
         problem = of_problem(config.dataset)
         raise FileNotFoundError(f"{path} has not been evaluated; run: metarl {problem} evaluate {path}")
