@@ -33,7 +33,7 @@ SCARCE = "--outer.schedule cosine --validation-episodes 40 --checkpoint-every 10
 MINUTES: dict[LearnerName, str] = {
     "maml": "--iterations 72000 --validate-every 6000",
     "fo-maml": "--iterations 5000",
-    "anil": "--meta-batch 8 --outer.lr 0.002 --iterations 2400 --validate-every 600",
+    "anil": "--meta-batch 8 --outer.lr 0.002 --iterations 8000 --validate-every 1000",
     "meta-sgd": "--iterations 2500 --validate-every 500",
     "maml++": "--meta-batch 2 --train-query 3 --algo.steps 2 --algo.step-size 1 --outer.lr 0.003 --iterations 1500 "
     "--validate-every 500",
@@ -47,13 +47,13 @@ MINUTES: dict[LearnerName, str] = {
     "lstm-optimizer": "--network.filters 64 --iterations 300 --validate-every 150",
     "meta-lstm": "--network.filters 64 --iterations 500 --validate-every 250",
     "fine-tune": "--validate-every 1000",
-    "reptile": "--iterations 600 --validate-every 300",
+    "reptile": "--iterations 1500 --validate-every 500",
 }
 """About three minutes on Omniglot, more where it is known to help; 5 ways where the number of classes counts."""
 MANY: dict[LearnerName, str] = {
     "maml": "--iterations 48000",
     "fo-maml": "--iterations 5000",
-    "anil": "--meta-batch 2 --outer.lr 0.002 --iterations 4000",
+    "anil": "--meta-batch 2 --outer.lr 0.002 --iterations 20000 --validate-every 2000",
     "meta-sgd": "--iterations 2500 --validate-every 500",
     "maml++": "--meta-batch 2 --algo.steps 2 --algo.step-size 1 --outer.lr 0.003 --iterations 700 --validate-every 350",
     "lstm": "--meta-batch 4 --iterations 600 --validate-every 300",
@@ -61,7 +61,7 @@ MANY: dict[LearnerName, str] = {
     "snail": "--meta-batch 4 --iterations 2000 --validate-every 500",
     "lstm-optimizer": "--network.filters 64 --meta-batch 1 --iterations 400 --validate-every 200",
     "meta-lstm": "--network.filters 64 --iterations 500 --validate-every 250",
-    "reptile": "--iterations 200 --validate-every 100",
+    "reptile": "--iterations 800 --validate-every 400",
 }
 """The same with 20 ways."""
 SEEDED: tuple[LearnerName, ...] = ("anil", "matching", "snail", "meta-lstm", "fine-tune")

@@ -216,6 +216,12 @@ def _images_in_minutes(config: SupervisedConfig, learner: LearnerName) -> Superv
     if isinstance(algo, MANN):
         # Reads of bare cosines are nearly flat, and a label that comes a step late has to be carried there.
         config = replace(config, algo=replace(algo, learned_strength=True, labels="paired", label_scale=10.0))
+    if isinstance(algo, ReptileSettings) and omniglot:
+        # Steps as small as the paper's take its hundred thousand iterations.
+        config = replace(config, algo=replace(algo, step_size=0.01))
+    if isinstance(algo, ANILSettings):
+        # Steps that a head was not trained for overshoot where there are more images than in training.
+        config = replace(config, algo=replace(algo, test_steps=0))
     if isinstance(algo, SnailSettings):
         # Attention from independent maps, and labels of one beside many features, stay at chance for long.
         config = replace(config, algo=replace(algo, alike=True, label_scale=10.0), meta_batch=16)
