@@ -45,11 +45,11 @@ def fetch_files(base_url: str, checksums: Mapping[str, str], folder: Path, progr
     except ImportError as error:
         raise ValueError(
             f"downloading needs the package {error.name}; install it with: pip install 'metarl[fewshot]' "
-            "or give a local folder or zip instead"
+            "or give a local folder or zip instead (--data)"
         ) from error
     get = pooch.HTTPDownloader(progressbar=progress, chunk_size=_CHUNK, timeout=_TIMEOUT_S)
     files = pooch.create(path=folder, base_url=base_url, registry=dict(checksums))
-    local = "or download the file in another way and give its folder"
+    local = "or download the file in another way and give its folder (--data)"
     for name in checksums:
         url = files.get_url(name)
         try:
