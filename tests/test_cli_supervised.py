@@ -272,6 +272,8 @@ def test_classes_that_were_trained_on_are_never_tested_on(tmp_path: Path, capsys
         path.rename(path.with_name(f"new-{path.name}"))
     (moved / names["train"][0]).rename(moved / "other")
     assert "was trained on" in fails(capsys, *again[:-2], 4, "--quiet", "--data", moved)
+    (run / "classes.json").write_text("[]")
+    assert "does not list the classes" in fails(capsys, *evaluate)
 
 
 def test_a_split_too_small_to_test_on_is_said_before_training(

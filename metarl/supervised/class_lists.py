@@ -37,7 +37,9 @@ def check_classes(run: RunFolder, tasks: TaskSource, *, to_train: bool) -> None:
     if not file.exists():
         return
     before, now = read_json(file), class_names(tasks)
-    trained = set(before.get("train", ()))
+    if not isinstance(before, dict) or not isinstance(before.get("train"), list):
+        raise ValueError(f"{file} does not list the classes of each split; restore it, or remove it to do without")
+    trained = set(before["train"])
     for split in ("validation", "test"):
         known = sorted(trained.intersection(now.get(split, ())))
         if known:
@@ -46,7 +48,7 @@ def check_classes(run: RunFolder, tasks: TaskSource, *, to_train: bool) -> None:
                 f"{run.path} was trained on ({file.name} there lists them): the data have changed since; give those "
                 "it was trained with by --data, put the classes into folders train, val and test, or train anew"
             )
-    if to_train and now.get("train") != before.get("train"):
+    if to_train and now.get("train") != before["train"]:
         raise ValueError(
             f"{run.path} was trained on {len(trained)} classes that {FILE} there lists, the data have "
             f"{len(now.get('train', ()))} to train on, which are not the same; give the data it was trained with by "
