@@ -121,7 +121,6 @@ class SupervisedConfig:
         kind = entry_of(self.algo).trains_on
         told: TaskKind = "truth" if kind == "truth" else "episodes"
         validation = tasks.sampler("validation", self.episodes.size("validation"), told)
-        tasks.sampler("test", self.episodes.size("test"), told)  # say now if there is too little for it
         train = tasks.sampler("train", self.episodes.size("train"), kind)
         assert train is not None  # every data set has classes to train on
         problem = train.problem if kind == "classes" else (validation or train).problem

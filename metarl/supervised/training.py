@@ -123,6 +123,7 @@ def train(
     whole iteration and is raised again.
     """
     setup = config.setup(on_images)  # fail before anything is written
+    setup.tasks.sampler("test", config.episodes.size("test"))  # and before hours that could not be tested
     run = create_run(out, config, command)
     with exclusive(run):
         write_classes(run, setup.tasks)
