@@ -11,16 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_supervised_runs import class_folders
 
 from metarl.metrics import read_metrics
+from metarl.seeding import Purpose, torch_generator_for
 from metarl.supervised import training
 from metarl.supervised.config import EpisodesConfig, SupervisedConfig, config_from_dict, config_to_dict
+from metarl.supervised.datasets import FolderConfig
 from metarl.supervised.embedding_settings import LSTM, Prototypical
 from metarl.supervised.learner import MetaGradient
 from metarl.supervised.network_config import NetworkConfig
 from metarl.supervised.outer_optimiser import OuterConfig, gradient_norm, outer_step, step_size
 from metarl.supervised.runs import open_run
-from metarl.supervised.train_state import SupervisedState, load_state
+from metarl.supervised.scoring import score_all
+from metarl.supervised.train_state import Best, SupervisedState, load_state
 from metarl.supervised.training import Row, initial_state, resume, train, validated
 
 SMALL = SupervisedConfig(
@@ -96,6 +100,27 @@ def test_the_best_on_validation_tasks_is_kept() -> None:
     second, worse_loss, _ = validated(SMALL, setup, replace(first, iteration=1, params=worse))
     assert worse_loss > loss
     assert second.best == first.best
+
+
+@pytest.mark.parametrize(("ahead", "kept"), [(-1.0, False), (0.0, False), (0.9, False), (1.1, True)])
+def test_later_parameters_within_a_standard_error_replace_the_best(ahead: float, kept: bool, tmp_path: Path) -> None:
+    config = SupervisedConfig(
+        dataset=FolderConfig(size=16, channels=1),
+        data=str(class_folders(tmp_path)),
+        episodes=EpisodesConfig(way=3, shot=1, query=2),
+        network=NetworkConfig(kind="conv4", filters=4),
+        algo=Prototypical(),
+        validation_episodes=20,
+    )
+    setup = config.setup()
+    state = initial_state(config, setup)
+    scores = score_all(setup.learner, state.params, setup.validation, 20, torch_generator_for(0, Purpose.VALIDATION))
+    accuracy, error = scores.accuracy.mean(), scores.accuracy.std(ddof=1) / math.sqrt(20)
+    assert 0 < error < accuracy
+    earlier = Best(1, accuracy + ahead * error, {})
+    best = validated(config, setup, replace(state, iteration=2, best=earlier))[0].best
+    assert (best.iteration == 1) == kept
+    assert best.score == pytest.approx(max(accuracy, earlier.score))
 
 
 def test_a_meta_gradient_that_is_not_finite_is_left_out() -> None:

@@ -92,7 +92,7 @@ class SupervisedConfig:
     log_every: int = 100
     """Iterations that a row of metrics is the mean of."""
     validate_every: int = 500
-    """Iterations between validations, which choose the meta-parameters that are evaluated."""
+    """Iterations between validations, which choose the meta-parameters to evaluate: the last of the best ones."""
     validation_episodes: int = 100
     """Tasks of a validation, the same ones each time."""
     checkpoint_every: int = 500

@@ -32,12 +32,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Best:
-    """The meta-parameters that did best on validation tasks."""
+    """The last meta-parameters that did as well on validation tasks as any before."""
 
     iteration: int
     """Outer updates they had."""
     score: float
-    """Accuracy on validation tasks, or minus the error: more is better."""
+    """Highest accuracy on validation tasks so far, or minus the lowest error; theirs up to a standard error."""
     params: dict[str, Tensor]
 
 

@@ -83,9 +83,13 @@ def initial_state(config: SupervisedConfig, setup: Setup) -> SupervisedState:
 
 
 def validated(config: SupervisedConfig, setup: Setup, state: SupervisedState) -> tuple[SupervisedState, float, float]:
-    """The state with the best so far, and loss and accuracy (NaN for regression) on the validation tasks.
+    """The state with what is best so far, and loss and accuracy (NaN for regression) on the validation tasks.
 
-    They are the same tasks each time. Without a validation set, the state as it is and NaN.
+    They are the same tasks each time. Without a validation set, the state as it is and NaN. Parameters are kept if
+    their accuracy is the highest so far or below it by no more than its standard error over tasks (the one-standard-
+    error rule of Breiman et al. 1984, with the latest parameters as the simplest): where accuracies are near 1, the
+    highest of many is that of some early parameters by chance, while the loss still falls. Errors of regression are
+    compared as they are.
     """
     if setup.validation is None:
         return state, math.nan, math.nan
@@ -95,10 +99,15 @@ def validated(config: SupervisedConfig, setup: Setup, state: SupervisedState) ->
     found = score_all(setup.learner, state.params, setup.validation, n, generator, setup.steps)
     loss = float(found.loss.mean())
     accuracy = math.nan if found.accuracy is None else float(found.accuracy.mean())
-    value = accuracy if found.accuracy is not None else -float(np.median(np.nan_to_num(found.loss, nan=np.inf)))
+    if found.accuracy is not None:
+        value, slack = accuracy, float(found.accuracy.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    else:
+        value, slack = -float(np.median(np.nan_to_num(found.loss, nan=np.inf))), 0.0
     best = state.best
-    if best is None or value > best.score:
+    if best is None:
         best = Best(state.iteration, value, state.params)
+    elif value >= best.score - slack:
+        best = Best(state.iteration, max(value, best.score), state.params)
     wall_s, cpu_s = _spent(state, start, start_cpu)
     return dataclasses.replace(state, best=best, wall_s=wall_s, cpu_s=cpu_s), loss, accuracy
 
