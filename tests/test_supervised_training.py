@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_supervised_runs import class_folders
@@ -23,7 +24,7 @@ from metarl.supervised.learner import MetaGradient
 from metarl.supervised.network_config import NetworkConfig
 from metarl.supervised.outer_optimiser import OuterConfig, gradient_norm, outer_step, step_size
 from metarl.supervised.runs import open_run
-from metarl.supervised.scoring import score_all
+from metarl.supervised.scoring import TaskScores, score_all
 from metarl.supervised.train_state import Best, SupervisedState, load_state
 from metarl.supervised.training import Row, initial_state, resume, train, validated
 
@@ -100,6 +101,16 @@ def test_the_best_on_validation_tasks_is_kept() -> None:
     second, worse_loss, _ = validated(SMALL, setup, replace(first, iteration=1, params=worse))
     assert worse_loss > loss
     assert second.best == first.best
+
+
+def test_losses_are_compared_by_medians_with_their_errors() -> None:
+    draws = np.random.default_rng(0).exponential(size=(4000, 100))
+    draws[:, :5] = np.inf
+    draws[:, 5:8] = np.nan
+    scores = [training._score(TaskScores(draw, None)) for draw in draws]
+    medians, errors = np.array(scores).T
+    assert medians.std() == pytest.approx(errors.mean(), rel=0.1)
+    assert training._score(TaskScores(np.full(4, np.nan), None)) == (-math.inf, 0.0)
 
 
 @pytest.mark.parametrize(("ahead", "kept"), [(-1.0, False), (0.0, False), (0.9, False), (1.1, True)])

@@ -32,12 +32,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Best:
-    """The last meta-parameters that did as well on validation tasks as any before."""
+    """The latest meta-parameters that did as well on validation tasks as any before, up to a standard error."""
 
     iteration: int
     """Outer updates they had."""
     score: float
-    """Highest accuracy on validation tasks so far, or minus the lowest error; theirs up to a standard error."""
+    """Of validation, the highest so far: a mean accuracy, or minus a median loss."""
     params: dict[str, Tensor]
 
 

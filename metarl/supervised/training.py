@@ -26,7 +26,7 @@ from .config import Setup, SupervisedConfig
 from .image_files import Progress
 from .outer_optimiser import gradient_norm, outer_step, step_size
 from .runs import create_run, open_run, record_resumption
-from .scoring import score_all
+from .scoring import TaskScores, score_all
 from .train_state import Best, Interval, SupervisedState, load_state, save_state
 
 
@@ -85,31 +85,40 @@ def initial_state(config: SupervisedConfig, setup: Setup) -> SupervisedState:
 def validated(config: SupervisedConfig, setup: Setup, state: SupervisedState) -> tuple[SupervisedState, float, float]:
     """The state with what is best so far, and loss and accuracy (NaN for regression) on the validation tasks.
 
-    They are the same tasks each time. Without a validation set, the state as it is and NaN. Parameters are kept if
-    their accuracy is the highest so far or below it by no more than its standard error over tasks (the one-standard-
-    error rule of Breiman et al. 1984, with the latest parameters as the simplest): where accuracies are near 1, the
-    highest of many is that of some early parameters by chance, while the loss still falls. Errors of regression are
-    compared as they are.
+    They are the same tasks each time. Without a validation set, the state as it is and NaN. The best are the latest
+    parameters whose score is at most a standard error below the highest (the rule of Breiman et al. 1984, with the
+    latest as the simplest). The highest of many scores that are near each other would be that of some early parameters
+    by chance.
     """
     if setup.validation is None:
         return state, math.nan, math.nan
     start, start_cpu = time.perf_counter(), time.process_time()
     generator = torch_generator_for(config.seed, Purpose.VALIDATION)
-    n = config.validation_episodes
-    found = score_all(setup.learner, state.params, setup.validation, n, generator, setup.steps)
-    loss = float(found.loss.mean())
-    accuracy = math.nan if found.accuracy is None else float(found.accuracy.mean())
-    if found.accuracy is not None:
-        value, slack = accuracy, float(found.accuracy.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
-    else:
-        value, slack = -float(np.median(np.nan_to_num(found.loss, nan=np.inf))), 0.0
+    found = score_all(setup.learner, state.params, setup.validation, config.validation_episodes, generator, setup.steps)
+    value, error = _score(found)
     best = state.best
     if best is None:
         best = Best(state.iteration, value, state.params)
-    elif value >= best.score - slack:
+    elif value >= best.score - error:
         best = Best(state.iteration, max(value, best.score), state.params)
     wall_s, cpu_s = _spent(state, start, start_cpu)
+    loss, accuracy = float(found.loss.mean()), math.nan if found.accuracy is None else value
     return dataclasses.replace(state, best=best, wall_s=wall_s, cpu_s=cpu_s), loss, accuracy
+
+
+def _score(found: TaskScores) -> tuple[float, float]:
+    """What parameters are compared by, more is better, and its standard error over tasks.
+
+    The mean accuracy, or minus the median loss, which bears tasks that blow up. The order statistic half a square root
+    of n places below the median is a standard error from it, whatever the distribution.
+    """
+    n = len(found.loss)
+    if found.accuracy is not None:
+        return float(found.accuracy.mean()), float(found.accuracy.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    losses = np.nan_to_num(found.loss, nan=np.inf)
+    median = float(np.median(losses))
+    below = float(np.quantile(losses, 0.5 - 0.5 / math.sqrt(n), method="lower"))
+    return -median, median - below if math.isfinite(median) else 0.0
 
 
 def _spent(state: SupervisedState, start: float, start_cpu: float) -> tuple[float, float]:
