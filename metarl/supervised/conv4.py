@@ -19,15 +19,14 @@ from functools import cached_property
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from metarl.policies.params import ParamLayout
 
-from .batch_norm import EPSILON, Moments, batch_norm
+from .batch_norm import Moments, batch_norm
 from .networks import Params, glorot_uniform, linear, named, norm_names, start
-from .norm_relu import norm_relu
+from .norm_relu import norm_relu_with
 from .patches import extract
-from .task_conv import halve, task_conv
+from .task_conv import conv_channels_last, halve, task_conv
 
 LAYERS = 4
 
@@ -125,16 +124,9 @@ class Conv4:
         for i in range(LAYERS):
             image = _convolved(image, at[f"conv{i}.weight"], n_tasks, 2 if i < self.halvings else 1)
             rows = image.view(n_tasks, -1, self.filters)
-            shift, scale = at[f"norm{i}.shift"], at.get(f"norm{i}.scale")
-            if moments is None:
-                like = (n_tasks, self.filters)
-                scale = None if scale is None else scale.expand(like)
-                rows, mean, variance = norm_relu(rows, shift.expand(like), EPSILON, scale)
-                used.append(Moments(mean, variance))
-            else:
-                rows, own = batch_norm(rows, shift, scale, moments[i])
-                rows = rows.relu()
-                used.append(own)
+            given = None if moments is None else moments[i]
+            rows, own = norm_relu_with(rows, at[f"norm{i}.shift"], at.get(f"norm{i}.scale"), given)
+            used.append(own)
             image = rows.view(image.shape)
         features = image.mean((1, 2)) if self.spatial_mean else image.permute(0, 3, 1, 2).flatten(1)
         return features.view(n_tasks, n_examples, -1), tuple(used)
@@ -179,6 +171,4 @@ def _convolved(
         patches = extract(image, stride)
         rows = torch.bmm(patches.view(n_tasks, -1, patches.shape[-1]), weight.flatten(1, 3))
         return rows.view(*patches.shape[:3], -1)
-    filters = filters_first(weight).contiguous(memory_format=torch.channels_last)
-    out = functional.conv2d(image.permute(0, 3, 1, 2), filters, stride=stride, padding=1)
-    return out.permute(0, 2, 3, 1).contiguous()
+    return conv_channels_last(image, filters_first(weight), stride)

@@ -21,6 +21,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .batch_norm import EPSILON, Moments, batch_norm
+
+
+def norm_relu_with(
+    x: Float[Tensor, "task row channel"],
+    shift: Float[Tensor, "*per channel"],
+    scale: Float[Tensor, "*each channel"] | None,
+    moments: Moments | None,
+) -> tuple[Float[Tensor, "task row channel"], Moments]:
+    """ReLU of batch norm, and the moments it used: x's own where none are given; see `batch_norm`."""
+    if moments is not None:
+        rows, used = batch_norm(x, shift, scale, moments)
+        return rows.relu(), used
+    like = (len(x), x.shape[2])
+    rows, mean, variance = norm_relu(x, shift.expand(like), EPSILON, None if scale is None else scale.expand(like))
+    return rows, Moments(mean, variance)
+
 
 def norm_relu(
     x: Float[Tensor, "task row channel"],

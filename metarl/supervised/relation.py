@@ -28,15 +28,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .batch_norm import batch_norm
 from .embedding import Context, Embedding, running
 from .embedding_learner import EmbeddingLearner
 from .episodes import Episodes, Examples
 from .labels import class_means, one_hot
 from .learner import MetaParams
 from .naming import named, part_of
+from .norm_relu import norm_relu_with
 from .objective import mean_query_loss
-from .task_conv import halve, task_conv
+from .task_conv import conv_channels_last, halve_channels_last
 
 Loss = Literal["mse", "cross-entropy"]
 
@@ -150,9 +150,7 @@ class RelationNetwork(EmbeddingLearner[ClassFeatures]):
             h = self._compared_vectors(own, pairs.flatten(1, 2))
         else:
             of_class, of_query = weight.tensor_split(2, dim=1)
-            a = task_conv(classes.unflatten(2, self.map_shape), of_class, stride=1)
-            b = task_conv(query.unflatten(2, self.map_shape), of_query, stride=1)
-            pairs = a.unsqueeze(1) + b.unsqueeze(2)
+            pairs = self._mapped(classes, of_class).unsqueeze(1) + self._mapped(query, of_query).unsqueeze(2)
             h, used = self._compared_maps(own, pairs.flatten(1, 2), moments)
         h = torch.relu(h @ own["2.weight"] + own["2.bias"])
         return (h @ own["3.weight"] + own["3.bias"]).view(pairs.shape[:3]), used
@@ -162,18 +160,29 @@ class RelationNetwork(EmbeddingLearner[ClassFeatures]):
     ) -> Float[Tensor, "task pair filter"]:
         return torch.relu(torch.relu(h) @ own["1.weight"] + own["1.bias"])
 
+    def _mapped(
+        self, features: Float[Tensor, "task row feature"], weight: Float[Tensor, "filter channel 3 3"]
+    ) -> Float[Tensor, "task row height width filter"]:
+        """A convolution of features that are maps. Channels last, as the fused batch norm wants them."""
+        assert self.map_shape is not None
+        maps = features.flatten(0, 1).unflatten(1, self.map_shape).permute(0, 2, 3, 1)
+        return conv_channels_last(maps, weight).unflatten(0, features.shape[:2])
+
     def _compared_maps(
-        self, own: Mapping[str, Tensor], h: Float[Tensor, "task pair filter row column"], moments: Context | None
-    ) -> tuple[Float[Tensor, "task pair width"], Context]:
+        self, own: Mapping[str, Tensor], h: Float[Tensor, "task pair height width filter"], moments: Context | None
+    ) -> tuple[Float[Tensor, "task pair feature"], Context]:
         """After the first convolution: batch norm, ReLU, pooling, and all of it again."""
-        used = []
+        tasks, used = len(h), []
+        h = h.flatten(0, 1)
         for i in (0, 1):
             if i == 1:
-                h = task_conv(h, own["1.weight"], stride=1)
+                h = conv_channels_last(h, own["1.weight"])
             given = None if moments is None else moments[i]
-            h, its = batch_norm(h, own[f"norm{i}.shift"], own[f"norm{i}.scale"], given)
+            rows, its = norm_relu_with(
+                h.view(tasks, -1, self.filters), own[f"norm{i}.shift"], own[f"norm{i}.scale"], given
+            )
             used.append(its)
-            h = torch.relu(h)
-            if min(h.shape[3:]) > 1:
-                h = halve(h)
-        return h.flatten(2), tuple(used)
+            h = rows.view(h.shape)
+            if min(h.shape[1:3]) > 1:
+                h = halve_channels_last(h)
+        return h.permute(0, 3, 1, 2).flatten(1).unflatten(0, (tasks, -1)), tuple(used)

@@ -37,6 +37,19 @@ def halve(x: Float[Tensor, "task example channel height width"]) -> Float[Tensor
     return max_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2])
 
 
+def conv_channels_last(
+    x: Float[Tensor, "image height width channel"], weight: Float[Tensor, "filter channel 3 3"], stride: int = 1
+) -> Float[Tensor, "image height_out width_out filter"]:
+    """3 x 3 convolution with padding 1 of images whose channels come last, in memory too; one set of filters."""
+    filters = weight.contiguous(memory_format=torch.channels_last)
+    return conv2d(x.permute(0, 3, 1, 2), filters, stride=stride, padding=1).permute(0, 2, 3, 1).contiguous()
+
+
+def halve_channels_last(x: Float[Tensor, "image height width channel"]) -> Float[Tensor, "image row column channel"]:
+    """As `halve`."""
+    return max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1).contiguous()
+
+
 class _Conv(torch.autograd.Function):
     """conv(images, filters)."""
 
