@@ -92,8 +92,19 @@ def test_a_failed_download_leaves_nothing(
     server: tuple[str, list[str]], tmp_path: Path, way: str, error: type[Exception], message: str
 ):
     with pytest.raises(error, match=message):
-        fetch_files(f"{server[0]}/{way}/", CHECKSUM, tmp_path, progress=False)
+        fetch_files(f"{server[0]}/{way}/", CHECKSUM, tmp_path / "new" / "folder", progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_that_hold_something_stay(server: tuple[str, list[str]], tmp_path: Path):
+    both = CHECKSUM | {"other.zip": "sha256:" + 64 * "0"}
+    with pytest.raises(ValueError, match=r"other\.zip has not the checksum"):
+        fetch_files(f"{server[0]}/good/", both, tmp_path / "new", progress=False)
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["data.zip"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="has not the checksum"):
+        fetch_files(f"{server[0]}/wrong/", CHECKSUM, tmp_path / "empty", progress=False)
+    assert (tmp_path / "empty").is_dir()
 
 
 def test_a_failed_download_leaves_other_files(server: tuple[str, list[str]], tmp_path: Path):

@@ -120,6 +120,19 @@ def test_what_is_not_a_data_set_is_explained(tmp_path: Path):
         image_folder(write_files(tmp_path / "two", class_files(["a", "b"])), GREY)
 
 
+def test_links_are_followed_but_not_in_circles(tmp_path: Path):
+    classes = write_files(tmp_path / "classes", class_files([str(i) for i in range(10)]))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "one").symlink_to(classes)
+    (tmp_path / "set" / "other").symlink_to(classes)
+    assert sum(len(part) for part in names(image_folder(tmp_path / "set", GREY))) == 20
+    (classes / "5" / "back").symlink_to(tmp_path / "set")
+    with pytest.raises(
+        ValueError, match="5/back is a link to a folder that it stands in; remove the link"
+    ):
+        image_folder(tmp_path / "set", GREY)
+
+
 def test_a_damaged_zip_is_named(tmp_path: Path):
     path = write_zip(tmp_path / "set.zip", class_files(["a", "b"], 3))
     whole = path.read_bytes()

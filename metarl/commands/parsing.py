@@ -20,8 +20,9 @@ Args = TypeVar("Args")
 
 # Options of every training command.
 ResumePath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")]
-DataPath = Annotated[str, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: where they were in training)")]
 TomlPath = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")]
+# Of commands that open a run.
+DataPath = Annotated[str, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: where they were in training)")]
 
 _FRAME = "╭╮╰╯│"
 _RULE = re.compile(r"^[─\-]{3,}$")

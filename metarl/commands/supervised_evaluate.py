@@ -28,9 +28,10 @@ StepsOption = Annotated[
 ]
 OutPath = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: RUN)")]
 RunPath = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: none)")]
+RunsPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: none)")]
+
 OF_EPISODES = ("episodes", "way", "shot", "query", "steps", "seed")
 """Options that Lake's protocol has no use for."""
-RunsPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: none)")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,11 @@ class OmniglotConfig:
     within_alphabet: bool = False
     """All classes of a task are of one alphabet: harder."""
 
+    @property
+    def image_format(self) -> ImageFormat:
+        """What its files become."""
+        return ImageFormat(28, 1, self.resample, invert=True)
+
     def load(self, data: str, progress: Progress | None = None) -> TaskSource:
         """Read from a folder or zip, or download. Errors as in `omniglot.omniglot` and `fetch_omniglot`."""
         path = Path(data).expanduser() if data else fetch_omniglot()
@@ -76,6 +81,11 @@ class MiniImageNetConfig:
     size: int = 84
     """Height and width of images (pixels). Papers: 84."""
 
+    @property
+    def image_format(self) -> ImageFormat:
+        """What its files become."""
+        return ImageFormat(self.size, 3)
+
     def load(self, data: str, progress: Progress | None = None) -> TaskSource:
         """Read from a folder or zip. Errors as in `mini_imagenet.mini_imagenet`."""
         path = needed(data, "mini-imagenet", "with train, val and test in it, as folders or as csv lists")
@@ -105,11 +115,16 @@ class FolderConfig:
     within_group: bool = False
     """All classes of a task are from one folder of class folders, such as one alphabet."""
 
+    @property
+    def image_format(self) -> ImageFormat:
+        """What its files become."""
+        return ImageFormat(self.size, self.channels, self.resample, self.invert)
+
     def load(self, data: str, progress: Progress | None = None) -> TaskSource:
         """Read from a folder or zip. Errors as in `image_folder.image_folder`."""
-        form = ImageFormat(self.size, self.channels, self.resample, self.invert)
         path = needed(data, "folder", "with a folder of images for each class")
-        found = folders.image_folder(path, form, (self.validation, self.test), self.split_seed, decoded(), progress)
+        shares = (self.validation, self.test)
+        found = folders.image_folder(path, self.image_format, shares, self.split_seed, decoded(), progress)
         inverted = ", inverted" if self.invert else ""
         facts = {"source": data, "images": f"{self.size} x {self.size}, {self.resample}{inverted}"}
         return ImageTasks(found, self.within_group, facts | sizes(found))

@@ -6,7 +6,8 @@ A file appears under its name only when it is whole and its checksum is right; w
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .cache import data_folder
@@ -37,7 +38,7 @@ def fetch_files(base_url: str, checksums: Mapping[str, str], folder: Path, progr
 
     checksums: "sha256:..." by name. progress: bars on stderr.
     Raises ValueError if pooch is missing or a checksum is wrong, OSError without network or if the folder cannot be
-    written. No partial file is left, on Ctrl-C neither.
+    written. No partial file and no new empty folder is left, on Ctrl-C neither.
     """
     try:
         import pooch
@@ -50,22 +51,38 @@ def fetch_files(base_url: str, checksums: Mapping[str, str], folder: Path, progr
     get = pooch.HTTPDownloader(progressbar=progress, chunk_size=_CHUNK, timeout=_TIMEOUT_S)
     files = pooch.create(path=folder, base_url=base_url, registry=dict(checksums))
     local = "or download the file in another way and give its folder (--data)"
-    for name in checksums:
-        url = files.get_url(name)
-        try:
-            files.fetch(name, downloader=get)
-        except requests.exceptions.HTTPError as error:
-            raise OSError(f"the server refused {url} ({error}); try again later, {local}") from error
-        except requests.exceptions.RequestException as error:
-            raise OSError(
-                f"{url} could not be reached or broke off ({error}); check the network and try again, {local}"
-            ) from error
-        except ValueError as error:
-            raise ValueError(
-                f"{url} has not the checksum {checksums[name]}, so nothing of it was kept; try again, {local} ({error})"
-            ) from error
-        except OSError as error:
-            full = "; the disk is full, make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-            raise OSError(
-                f"cannot write {name} into {folder}: {error.strerror or error}{full}; METARL_DATA names another folder"
-            ) from error
+    with _new_folders_removed(folder):
+        for name in checksums:
+            url = files.get_url(name)
+            try:
+                files.fetch(name, downloader=get)
+            except requests.exceptions.HTTPError as error:
+                raise OSError(f"the server refused {url} ({error}); try again later, {local}") from error
+            except requests.exceptions.RequestException as error:
+                raise OSError(
+                    f"{url} could not be reached or broke off ({error}); check the network and try again, {local}"
+                ) from error
+            except ValueError as error:
+                raise ValueError(
+                    f"{url} has not the checksum {checksums[name]}, so nothing of it was kept; try again, {local} "
+                    f"({error})"
+                ) from error
+            except OSError as error:
+                full = "; the disk is full, make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+                raise OSError(
+                    f"cannot write {name} into {folder}: {error.strerror or error}{full}; METARL_DATA names another "
+                    "folder"
+                ) from error
+
+
+@contextmanager
+def _new_folders_removed(folder: Path) -> Iterator[None]:
+    """If the block fails, remove the folder and those above it that were not there before, where they are empty."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in missing:
+            with suppress(OSError):  # it holds something, or was never made
+                path.rmdir()
+        raise

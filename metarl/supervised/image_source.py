@@ -89,17 +89,25 @@ def _visible(name: str) -> bool:
 
 
 def _walk(path: Path) -> list[tuple[str, os.stat_result]]:
-    """Relative name and status of each file below a folder, sorted by name."""
+    """Relative name and status of each file below a folder, sorted by name. ValueError for links that go in circles."""
     out = []
-    pending = [""]
+    pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset([_identity(path.stat())]))]
     while pending:
-        below = pending.pop()
+        below, holders = pending.pop()
         with os.scandir(path / below) as entries:
             for entry in entries:
                 if not _visible(entry.name):
                     continue
-                if entry.is_dir():
-                    pending.append(f"{below}{entry.name}/")
-                else:
+                if not entry.is_dir():
                     out.append((below + entry.name, entry.stat()))
+                    continue
+                here = _identity(entry.stat())
+                if here in holders:
+                    raise ValueError(f"{entry.path} is a link to a folder that it stands in; remove the link")
+                pending.append((f"{below}{entry.name}/", holders | {here}))
     return sorted(out, key=lambda item: item[0])
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    """The same for a folder and for links to it."""
+    return status.st_dev, status.st_ino

@@ -61,10 +61,8 @@ def evaluate_lake(
 def format_of(trained: Trained) -> ImageFormat:
     """What the learner takes images as. ValueError if they are not of a kind with Omniglot's."""
     dataset = trained.config.dataset
-    if isinstance(dataset, OmniglotConfig):
-        return ImageFormat(28, 1, dataset.resample, invert=True)
-    if isinstance(dataset, FolderConfig):
-        return ImageFormat(dataset.size, dataset.channels, dataset.resample, dataset.invert)
+    if isinstance(dataset, OmniglotConfig | FolderConfig):
+        return dataset.image_format
     raise ValueError(
         f"{trained.run.path} was trained on {dataset_name(dataset)}; the protocol of Lake takes learners of omniglot "
         "or of a folder of characters"

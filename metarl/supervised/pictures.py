@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .datasets import Dataset, FolderConfig, OmniglotConfig, dataset_name, of_problem
+from .datasets import SinusoidConfig, dataset_name, of_problem
 from .evaluation import StepNumbers, generator_of_tests, predictions
 from .figures import Curves, PicturedEpisode, adaptation_figure, curves_figure, episode_figure
 from .learners import learner_name
@@ -62,6 +62,8 @@ def task_curves(trained: Trained, sampler: SinusoidSampler, seed: int, steps: St
 
 def pictured_episode(trained: Trained, size: TaskSize, seed: int, steps: int | None) -> PicturedEpisode:
     """The first test task with the learner's answers, and at most so many queries of each class."""
+    dataset = trained.config.dataset
+    assert not isinstance(dataset, SinusoidConfig)  # regression has no classes
     episode = one_episode(trained.sampler(size)(EPISODES_AT_ONCE, generator_of_tests(seed)), 0)
     (logits,) = predictions(trained.learner, trained.params, episode.support, episode.query.x, [steps])
     query_y = episode.query.y[0]
@@ -72,13 +74,8 @@ def pictured_episode(trained: Trained, size: TaskSize, seed: int, steps: int | N
         episode.query.x[0, kept].numpy(),
         query_y[kept].numpy(),
         logits[0].argmax(-1)[kept].numpy(),
-        inverted=_inverted(trained.config.dataset),
+        inverted=dataset.image_format.invert,
     )
-
-
-def _inverted(dataset: Dataset) -> bool:
-    """Whether images were read with black as 1."""
-    return isinstance(dataset, OmniglotConfig) or (isinstance(dataset, FolderConfig) and dataset.invert)
 
 
 def _after(steps: int | None) -> str:
