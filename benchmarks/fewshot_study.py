@@ -5,8 +5,8 @@ python benchmarks/fewshot_study.py run [NAME...] [OPTION...]  train, evaluate an
 python benchmarks/fewshot_study.py pictures                   copy the pictures of docs/fewshot.md from the runs
 
 Runs lie in runs/fewshot, records in results/supervised. An interrupted run is continued. On Omniglot a training takes
-two minutes to half an hour of one core, MAML's an hour; OPTIONs, such as `--iterations 30000` or `--data FOLDER`, are
-added to every training command and go before that. Then `python -m metarl.results readme`.
+two minutes to an hour of one core; OPTIONs, such as `--iterations 30000` or `--data FOLDER`, are added to every
+training command and go before that. Then `python -m metarl.results readme`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metarl.supervised.datasets import ProblemName
@@ -64,6 +64,16 @@ MANY: dict[LearnerName, str] = {
     "reptile": "--iterations 800 --validate-every 400",
 }
 """The same with 20 ways."""
+SINGLE = {
+    "characters-siamese": "--iterations 12000",
+    "characters-relation": "--iterations 40000",
+    "alphabets-maml-5way": "--iterations 8000 --validate-every 1000",
+    "alphabets-maml-20way": "--iterations 5000",
+    "sinusoid-mann": "--iterations 2000",
+    "sinusoid-snail": "--iterations 3000",
+    "sinusoid-lstm-optimizer": "--iterations 2000",
+}
+"""Options of single experiments, after the others: more time, or less."""
 SEEDED: tuple[LearnerName, ...] = ("anil", "matching", "snail", "meta-lstm", "fine-tune")
 """One of each family, trained on characters with seeds 1 and 2 too (5 ways), to see what a seed changes."""
 
@@ -98,6 +108,8 @@ def experiments() -> dict[str, Experiment]:
         for seed in (1, 2):
             given = f"{found[first].options} --seed {seed}"
             found[f"{first}-seed{seed}"] = Experiment("fewshot", given, found[first].tests)
+    for name, more in SINGLE.items():
+        found[name] = replace(found[name], options=f"{found[name].options} {more}")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -180,6 +181,19 @@ def test_a_shipped_supervised_record_is_whole(path: Path) -> None:
         assert test["command"].split()[2] == "evaluate"
         assert test["episodes"] >= 600
         assert len(test["loss"]) == len(test["steps"])
+
+
+def test_the_few_shot_study_asks_for_what_the_records_have() -> None:
+    study = runpy.run_path(str(ROOT / "benchmarks" / "fewshot_study.py"))
+    commands = {}
+    for path in SUPERVISED:
+        command = json.loads(path.read_text())["command"]
+        commands[Path(command.split()[-1]).name] = command
+    asked = study["experiments"]()
+    assert set(commands) <= set(asked)
+    for name, command in commands.items():
+        words = f"metarl {asked[name].problem} train {asked[name].options}"
+        assert replace(settings_of(words.split()), data="") == replace(settings_of(command.split()), data=""), name
 
 
 def test_a_supervised_run_becomes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,9 +127,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path):
     (tmp_path / "set" / "other").symlink_to(classes)
     assert sum(len(part) for part in names(image_folder(tmp_path / "set", GREY))) == 20
     (classes / "5" / "back").symlink_to(tmp_path / "set")
-    with pytest.raises(
-        ValueError, match="5/back is a link to a folder that it stands in; remove the link"
-    ):
+    with pytest.raises(ValueError, match="5/back is a link to a folder that it stands in; remove the link"):
         image_folder(tmp_path / "set", GREY)
 
 
