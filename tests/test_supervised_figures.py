@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from small_runs import call
 
 from metarl.supervised.evaluation import generator_of_tests
-from metarl.supervised.figures import PicturedEpisode, episode_figure
+from metarl.supervised.figures import PicturedEpisode, adaptation_figure, episode_figure
 from metarl.supervised.pictures import QUERIES_OF_A_CLASS, pictured_episode, task_curves
 from metarl.supervised.scoring import EPISODES_AT_ONCE, one_episode, score
 from metarl.supervised.sinusoid import SinusoidSampler
@@ -87,6 +88,19 @@ def test_grey_images_are_drawn_as_they_looked(tmp_path: Path, inverted: bool, da
     with Image.open(tmp_path / "episode.png") as picture:
         share = float((np.asarray(picture.convert("L")) < 10).mean())
     assert (share > 0.1) == dark
+
+
+@pytest.mark.parametrize("median", [0.2, math.inf])
+def test_means_that_blew_up_are_written_not_drawn(median: float, tmp_path: Path) -> None:
+    """The same picture whether a mean is 1e10 or 1e24, but for what is written."""
+    pictures = []
+    for mean in (1e10, 1e24):
+        loss = [{"mean": m, "ci95": m / 2, "median": d, "n_not_finite": 1} for m, d in ((3.0, 1.0), (mean, median))]
+        row = {"learner": "maml", "statistics": None, "steps": [0, 1], "loss": loss, "episodes": 9}
+        adaptation_figure(row | {"other_statistics": {}, "baselines": {}}, "waves", tmp_path / "steps.png")
+        with Image.open(tmp_path / "steps.png") as picture:
+            pictures.append(np.asarray(picture.convert("L"), float))
+    assert 0 < (pictures[0] != pictures[1]).mean() < 0.002
 
 
 def test_a_learner_without_steps_has_a_picture_of_its_answers(images: Path, capsys: pytest.CaptureFixture[str]) -> None:

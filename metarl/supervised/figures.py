@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ STEP_STYLES = (("#9a9a9a", ":"), ("#2e8b57", "--"), ("#1f5fbf", "-"))
 COLOURS = ("#1f5fbf", "#c8691e", "#2e8b57", "#6b3fa0", "#999999", "#c8342b")
 RIGHT, WRONG = "#2e8b57", "#c8342b"
 LEAST_QUERIES_A_ROW = 5
+OFF_THE_CHART = 10
+"""Mean squared errors of so many times the largest median are written instead of drawn."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
     """Accuracy, or mean squared error, against gradient steps: mean and 95 % interval over tasks, as a PNG.
 
     result: of `evaluation.evaluate`. A learner without steps, and a baseline, is a line across. Mean squared errors
-    are drawn on a logarithmic scale, with the number of tasks that blew up, which are not in the mean.
+    are drawn on a logarithmic scale, with their medians and the number of tasks that blew up, which are not in the
+    mean. A mean far above all medians is written at the top.
     """
     classes = "accuracy" in result
     rows = {_name(result["learner"], result["statistics"]): result}
@@ -84,6 +88,8 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
     rows |= result["baselines"]
     from matplotlib.ticker import MaxNLocator
 
+    medians = [] if classes else [score["median"] for row in rows.values() for score in row["loss"]]
+    top = OFF_THE_CHART * max(filter(math.isfinite, medians), default=math.inf)
     with figure_file(path, (6, 4)) as figure:
         axes = figure.add_subplot()
         longest = max(len(row["steps"]) for row in rows.values())
@@ -97,11 +103,20 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
                 axes.axhspan(mean[0] - half[0], mean[0] + half[0], color=colour, alpha=0.15, linewidth=0)
                 continue
             steps = [step or 0 for step in row["steps"]]
-            axes.errorbar(steps, mean, half, marker="o", markersize=4, capsize=3, color=colour, label=name)
-            for step, value, score in zip(steps, mean, scores, strict=True):
+            above, shown = mean > top, np.minimum(mean, top)
+            half[above] = 0
+            below = half if classes else np.where(half < mean, half, 0)  # there is no zero on a logarithmic scale
+            axes.errorbar(steps, shown, (below, half), marker="o", markersize=4, capsize=3, color=colour, label=name)
+            axes.plot(np.array(steps)[above], shown[above], "^", color=colour)
+            if not classes:
+                medians = [score["median"] for score in scores]
+                axes.plot(steps, medians, linestyle=":", color=colour, label=f"{name}, median")
+            for i, score in enumerate(scores):
+                notes = [f"{mean[i]:.0e}"] if above[i] else []
                 if score["n_not_finite"]:  # a mean without them may fall where things get worse
-                    note = f"{score['n_not_finite']} lost"
-                    axes.annotate(note, (step, value), (0, 6), textcoords="offset points", ha="center", fontsize=7)
+                    notes.append(f"{score['n_not_finite']} lost")
+                at = (steps[i], shown[i])
+                axes.annotate("\n".join(notes), at, (0, 6), textcoords="offset points", ha="center", fontsize=7)
         if longest > 1:
             axes.set_xlabel("gradient steps")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -112,6 +127,8 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
         else:
             axes.set_ylabel("mean squared error on queries")
             axes.set_yscale("log")
+            if axes.get_ylim()[1] > top:
+                axes.set_ylim(top=3 * top)  # room for the notes
         counted = f"{result['episodes']} test tasks, mean and 95 % interval over tasks"
         axes.set_title(f"{title}\n{counted}", fontsize=10)
         axes.grid(alpha=0.3, which="both")
