@@ -126,9 +126,15 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path):
     (tmp_path / "set" / "one").symlink_to(classes)
     (tmp_path / "set" / "other").symlink_to(classes)
     assert sum(len(part) for part in names(image_folder(tmp_path / "set", GREY))) == 20
-    (classes / "5" / "back").symlink_to(tmp_path / "set")
+    back = classes / "5" / "back"
+    back.symlink_to(tmp_path / "set")
     with pytest.raises(ValueError, match="5/back is a link to a folder that it stands in; remove the link"):
         image_folder(tmp_path / "set", GREY)
+    for nowhere in ("gone.png", "back"):  # the second is a link to itself
+        back.unlink()
+        back.symlink_to(nowhere)
+        with pytest.raises(ValueError, match="5/back is a link that leads nowhere; repair or remove it"):
+            image_folder(tmp_path / "set", GREY)
 
 
 def test_a_damaged_zip_is_named(tmp_path: Path):

@@ -109,8 +109,8 @@ def adaptation_figure(result: Mapping[str, Any], title: str, path: Path) -> None
             axes.errorbar(steps, shown, (below, half), marker="o", markersize=4, capsize=3, color=colour, label=name)
             axes.plot(np.array(steps)[above], shown[above], "^", color=colour)
             if not classes:
-                medians = [score["median"] for score in scores]
-                axes.plot(steps, medians, linestyle=":", color=colour, label=f"{name}, median")
+                middle = [score["median"] for score in scores]
+                axes.plot(steps, middle, linestyle=":", color=colour, label=f"{name}, median")
             for i, score in enumerate(scores):
                 notes = [f"{mean[i]:.0e}"] if above[i] else []
                 if score["n_not_finite"]:  # a mean without them may fall where things get worse

@@ -89,7 +89,7 @@ def _visible(name: str) -> bool:
 
 
 def _walk(path: Path) -> list[tuple[str, os.stat_result]]:
-    """Relative name and status of each file below a folder, sorted by name. ValueError for links that go in circles."""
+    """Name and status of each file below a folder, sorted by name. ValueError for links to nothing or in circles."""
     out = []
     pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset([_identity(path.stat())]))]
     while pending:
@@ -98,10 +98,16 @@ def _walk(path: Path) -> list[tuple[str, os.stat_result]]:
             for entry in entries:
                 if not _visible(entry.name):
                     continue
+                try:
+                    status = entry.stat()
+                except OSError as error:
+                    if not entry.is_symlink():
+                        raise
+                    raise ValueError(f"{entry.path} is a link that leads nowhere; repair or remove it") from error
                 if not entry.is_dir():
-                    out.append((below + entry.name, entry.stat()))
+                    out.append((below + entry.name, status))
                     continue
-                here = _identity(entry.stat())
+                here = _identity(status)
                 if here in holders:
                     raise ValueError(f"{entry.path} is a link to a folder that it stands in; remove the link")
                 pending.append((f"{below}{entry.name}/", holders | {here}))
