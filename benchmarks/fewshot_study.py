@@ -66,6 +66,7 @@ MANY: dict[LearnerName, str] = {
 """The same with 20 ways."""
 SINGLE = {
     "characters-siamese": "--iterations 12000",
+    "characters-mann-5way": "--iterations 4000",
     "characters-relation": "--iterations 40000",
     "alphabets-maml-5way": "--iterations 8000 --validate-every 1000",
     "alphabets-maml-20way": "--iterations 5000",
