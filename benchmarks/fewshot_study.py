@@ -66,6 +66,7 @@ MANY: dict[LearnerName, str] = {
 """The same with 20 ways."""
 SINGLE = {
     "characters-fo-maml-5way": "--iterations 20000",
+    "characters-meta-sgd-5way": "--iterations 10000",
     "characters-maml++-5way": "--iterations 10000",
     "characters-siamese": "--iterations 12000",
     "characters-mann-5way": "--iterations 4000",
