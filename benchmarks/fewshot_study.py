@@ -68,6 +68,7 @@ SINGLE = {
     "characters-fo-maml-5way": "--iterations 20000",
     "characters-meta-sgd-5way": "--iterations 10000",
     "characters-maml++-5way": "--iterations 10000",
+    "characters-lstm-5way": "--iterations 6000",
     "characters-siamese": "--iterations 12000",
     "characters-mann-5way": "--iterations 4000",
     "characters-relation": "--iterations 40000",
