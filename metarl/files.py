@@ -1,4 +1,4 @@
-"""Files that are whole at any moment, JSON that is standard, and the versions that decide a run's numbers."""
+"""Whole files at any moment, folders that go if empty, standard JSON, and versions that decide a run's numbers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,18 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def removed_if_empty(*folders: Path) -> Iterator[None]:
+    """If the block fails, remove those of the folders, in this order, that are then empty."""
+    try:
+        yield
+    except BaseException:
+        for folder in folders:
+            with contextlib.suppress(OSError):  # it holds something, or was never made
+                folder.rmdir()
+        raise
 
 
 def json_text(value: Any) -> str:

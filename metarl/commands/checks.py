@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from metarl.metrics import read_metrics
@@ -21,17 +21,6 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise OSError(f"cannot write to {folder}: {error.strerror or error}; choose another with --out") from error
-
-
-@contextmanager
-def removed_if_empty(folder: Path) -> Iterator[None]:
-    """Leave no empty run folder behind where the data, or what to start from, turn out not to do."""
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):  # there is something in it
-            folder.rmdir()
-        raise
 
 
 def check_threads(threads: int) -> None:

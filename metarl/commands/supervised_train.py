@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from metarl.commands.checks import check_least, check_writable, explained_interrupt, free_folder, removed_if_empty
+from metarl.commands.checks import check_least, check_writable, explained_interrupt, free_folder
 from metarl.commands.console import Console
 from metarl.commands.parsing import DataPath, ResumePath, TomlPath, parse_args, read_toml, scan
 from metarl.commands.supervised_progress import SupervisedProgress
+from metarl.files import removed_if_empty
 from metarl.settings import nearest
 from metarl.supervised.config import SupervisedConfig, check_dataset, check_learner, config_from_dict
 from metarl.supervised.datasets import DATASETS, DatasetName, ProblemName, of_problem

@@ -19,7 +19,6 @@ from metarl.commands.checks import (
     explained_interrupt,
     free_folder,
     last_folder,
-    removed_if_empty,
 )
 from metarl.commands.console import Console
 from metarl.commands.parsing import ResumePath, TomlPath, parse_args, read_toml, scan
@@ -28,6 +27,7 @@ from metarl.config import TrainConfig, check_algorithm, config_from_dict, neares
 from metarl.devices import device_of
 from metarl.distributed import joined, launch_of
 from metarl.envs import PROTOCOLS
+from metarl.files import removed_if_empty
 from metarl.group import Group
 from metarl.plugins import import_named
 from metarl.presets import PresetName, preset

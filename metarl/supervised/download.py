@@ -6,9 +6,10 @@ A file appears under its name only when it is whole and its checksum is right; w
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
+
+from metarl.files import removed_if_empty
 
 from .cache import data_folder
 
@@ -51,7 +52,8 @@ def fetch_files(base_url: str, checksums: Mapping[str, str], folder: Path, progr
     get = pooch.HTTPDownloader(progressbar=progress, chunk_size=_CHUNK, timeout=_TIMEOUT_S)
     files = pooch.create(path=folder, base_url=base_url, registry=dict(checksums))
     local = "or download the file in another way and give its folder (--data)"
-    with _new_folders_removed(folder):
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    with removed_if_empty(*new):
         for name in checksums:
             url = files.get_url(name)
             try:
@@ -73,16 +75,3 @@ def fetch_files(base_url: str, checksums: Mapping[str, str], folder: Path, progr
                     f"cannot write {name} into {folder}: {error.strerror or error}{full}; METARL_DATA names another "
                     "folder"
                 ) from error
-
-
-@contextmanager
-def _new_folders_removed(folder: Path) -> Iterator[None]:
-    """If the block fails, remove the folder and those above it that were not there before, where they are empty."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        yield
-    except BaseException:
-        for path in missing:
-            with suppress(OSError):  # it holds something, or was never made
-                path.rmdir()
-        raise
